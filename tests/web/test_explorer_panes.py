@@ -266,6 +266,33 @@ def test_a_new_image_opens_in_both_panes(open_page, png, other_png):
     expect(page.locator("#model")).to_have_value("0")
 
 
+def test_the_first_pane_closes_itself_and_what_the_second_shows_stays(open_page, png, other_png):
+    page = open_page()
+    drop(page, png)
+    compare(page, model="1")
+    open_other_image(page, other_png)
+    page.mouse.click(*middle(page, 1, 2))
+    page.mouse.move(5, 5)
+    names, drawn = [page.inner_text(one) for one in ("#b-caption", "#b-reading")], pixels(page, "b-added")
+    page.click("#pane-close")
+    page.wait_for_selector("#b-pane", state="detached")
+    assert [page.inner_text(one) for one in ("#caption", "#reading")] == names and pixels(page) == drawn
+    assert page.input_value("#model") == "1" and page.input_value("#method") == "attention"
+    assert page.inner_text("#image-name").startswith("other.png")
+    assert page.evaluate("document.activeElement.id") == "compare"
+    page.mouse.move(*middle_of_patch(page, 3, 0))
+    assert "from the patch in row 3, column 0" in caption(page)
+    page.mouse.move(5, 5)
+    page.reload()
+    page.wait_for_selector("#plots:not([hidden])")
+    assert caption(page) == names[0] and page.locator("#b-pane").count() == 0 and page.input_value("#model") == "1"
+    page.click("#compare")
+    wait_for_text(page, "#b-caption", "·")
+    page.click("#b-pane-close")
+    page.wait_for_selector("#b-pane", state="detached")
+    assert caption(page) == names[0]
+
+
 def test_two_panes_look_right(open_page, png):
     page, found = open_page(), []
     drop(page, png, "a photo with a name that doesn't fit into the head of a pane.png")

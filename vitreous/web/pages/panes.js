@@ -7,7 +7,7 @@ import {fromFragment, isText} from "./view.js";
 const LETTERS = ["A", "B"];
 
 export function addPanes(explorer) {
-  const toggle = () => explorer.panes[1] ? close(explorer) : explorer.attention ? compare(explorer) : toast("open an image first");
+  const toggle = () => explorer.panes[1] ? close(explorer, explorer.panes[1]) : explorer.attention ? compare(explorer) : toast("open an image first");
   at("compare").onclick = toggle;
   at("panes").addEventListener("keydown", event => {
     if (event.key.toLowerCase() !== "c" || event.ctrlKey || event.metaKey || event.altKey || event.target !== explorer.stage.stage) return;
@@ -28,7 +28,7 @@ export function addPanes(explorer) {
 // A pane becomes active when a person works in it.
 function listen(explorer, pane, find) {
   for (const event of ["pointerdown", "focusin"]) find("pane").addEventListener(event, () => explorer.activate(pane));
-  find("pane-close").onclick = () => close(explorer);
+  find("pane-close").onclick = () => close(explorer, pane);
 }
 
 function showHeads(explorer) {
@@ -63,13 +63,11 @@ function compare(explorer) {
 }
 
 function open(explorer, view) {
-  const section = at("pane").cloneNode(true), find = id => at(`b-${id}`);
+  const section = at("pane").cloneNode(true), find = id => at(section.id.replace("pane", id)); // it may become the first pane
   for (const element of [section, ...section.querySelectorAll("[id]")]) element.id = `b-${element.id}`;
   for (const id of ["empty", "busy"]) section.querySelector(`#b-${id}`)?.remove();
   for (const id of ["caption", "reading"]) section.querySelector(`#b-${id}`).textContent = "";
-  section.setAttribute("aria-label", "Second image and map");
-  section.querySelector(".stage").setAttribute("aria-describedby", "keys b-caption");
-  section.querySelector("[aria-describedby=pane-title]")?.setAttribute("aria-describedby", "b-pane-title");
+  describe(section, "Second image and map", "b-");
   at("panes").append(section);
   const [first] = explorer.panes, second = explorer.addPane(view, find);
   second.stage.clear();
@@ -80,19 +78,32 @@ function open(explorer, view) {
   return second;
 }
 
-function close(explorer) {
-  const [first, second] = explorer.panes;
-  second.jobs.cancel();
-  if (at("b-pane").contains(at("busy"))) first.stage.stage.append(at("busy"));
-  const hadFocus = at("b-pane").contains(document.activeElement);
-  explorer.activate(first);
-  explorer.panes.pop();
-  Object.assign(first, {partner: null, linked: null});
-  at("b-pane").remove();
-  explorer.opensInBoth = true;
+function describe(section, label, prefix) {
+  section.setAttribute("aria-label", label);
+  section.querySelector(".stage").setAttribute("aria-describedby", `keys ${prefix}caption`);
+  section.querySelector(".pane-head button").setAttribute("aria-describedby", `${prefix}pane-title`);
+}
+
+// Closes a pane; the other one is the only one then.
+function close(explorer, pane) {
+  const {partner: kept, stage} = pane, section = stage.find("pane"), hadFocus = section.contains(document.activeElement);
+  pane.jobs.cancel();
+  if (explorer.camera.home === pane && !kept.image?.isLive) explorer.camera.stop();
+  explorer.activate(kept);
+  for (const id of ["empty", "busy"]) if (section.contains(at(id))) kept.stage.stage.append(at(id));
+  at("empty").hidden = Boolean(kept.image);
+  section.remove();
+  if (section.id === "pane") becomeFirst(kept.stage.find("pane"));
+  Object.assign(explorer, {panes: [kept], active: 0, opensInBoth: true});
+  Object.assign(kept, {partner: null, linked: null});
   explorer.emit("pane");
   if (hadFocus) at("compare").focus();
-  if (first.attention) first.show();
+  if (kept.attention) kept.show();
+}
+
+function becomeFirst(section) {
+  for (const element of [section, ...section.querySelectorAll("[id]")]) element.id = element.id.replace(/^b-/, "");
+  describe(section, "Image and map", "");
 }
 
 // Opens the second pane that a link describes.
