@@ -1,6 +1,7 @@
 """The explorer as a person uses it: drop, hover, click, keys, cancel, reload."""
 
 import os
+import re
 import time
 
 import numpy as np
@@ -145,6 +146,35 @@ def test_a_reload_and_a_link_restore_the_view(open_page, png):
     wait_until(page, lambda: caption(page) == before and pixels(page) == drawn)
     page.click("#copy-link")
     wait_until(page, lambda: page.evaluate("navigator.clipboard.readText()") == page.url and "patch=2.1" in page.url)
+
+
+DRAG = """([from, to]) => {
+  const slider = document.getElementById("opacity");
+  for (let value = from; value !== to; value += Math.sign(to - from)) {
+    slider.value = 5 * value;
+    slider.dispatchEvent(new Event("input", {bubbles: true}));
+  }
+}"""
+"""Moves the slider of the opacity over all values from one to before another, in fives."""
+
+
+def test_a_slider_that_is_dragged_changes_the_link_a_few_times_and_in_the_end(open_page, png):
+    from playwright.sync_api import expect
+
+    page = open_page()
+    drop(page, png)
+    page.evaluate("""() => { const write = history.replaceState.bind(history); window.written = 0;
+        history.replaceState = (...all) => { window.written++; write(...all); }; }""")
+    page.evaluate(DRAG, [20, 0])
+    expect(page).to_have_url(re.compile(r"&opacity=5\b"))
+    assert 1 <= page.evaluate("window.written") <= 6
+    page.evaluate(DRAG, [1, 20])
+    page.click("#copy-link")
+    wait_for_text(page, "#toast", "Link copied")
+    assert page.evaluate("navigator.clipboard.readText()").endswith("&opacity=95")
+    page.evaluate(DRAG, [19, 10])
+    page.evaluate("dispatchEvent(new Event('pagehide'))")
+    assert page.url.endswith("&opacity=55")
 
 
 @slow

@@ -118,6 +118,8 @@ def finished(colored_folder, tmp_path_factory):
 
 
 def test_the_maps_grow_over_the_kept_steps(finished, serve_runs, open_runs):
+    from playwright.sync_api import expect
+
     history = read_map_history(finished)
     page = open_runs(serve_runs(finished))
     wait_for_text(page, "#step-value", f"{len(history.steps)} of {len(history.steps)} kept")
@@ -146,6 +148,7 @@ def test_the_maps_grow_over_the_kept_steps(finished, serve_runs, open_runs):
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
     before = page.inner_text("#step-value")
+    expect(page).to_have_url(re.compile(f"step={history.steps[1]}$"))
     page.reload()
     page.wait_for_selector("body[data-ready]")
     wait_for_text(page, "#step-value", before)

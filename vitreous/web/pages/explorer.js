@@ -12,6 +12,7 @@ import {Palettes} from "./heatmap.js";
 import {addIntervening} from "./intervene.js";
 import {Jobs} from "./jobs.js";
 import {addKeys} from "./keys.js";
+import {keepLink} from "./link.js";
 import {showError, withBusy} from "./notices.js";
 import {Pane} from "./pane.js";
 import {addPanes, restorePanes} from "./panes.js";
@@ -34,6 +35,7 @@ export class Explorer {
     this.palettes = new Palettes(start.palettes);
     this.tokens = new TokenStore(() => this.panes.forEach(pane => pane.refresh()));
     this.writing = new Jobs(); // of files that the server writes
+    this.followLink = keepLink(() => this.toLink());
     this.panes = [];
     this.active = 0;
     this.opensInBoth = true; // an image that is opened beside another
@@ -68,10 +70,7 @@ export class Explorer {
     else if (event === "image" || event === "model") this.emit("pane");
   }
 
-  writeLink() {
-    const link = `#${this.toLink()}`;
-    if (!this.isPlaying && link !== location.hash) history.replaceState(null, "", link);
-  }
+  writeLink() { if (!this.isPlaying) this.followLink(); }
 
   toLink() {
     const [first, second] = this.panes, link = toFragment(first.view);

@@ -12,7 +12,6 @@ export function addRuns(explorer) {
     const run = runs[runOf()];
     at("reload").hidden = !run;
     at("model-step").textContent = run && run.loaded_step !== null ? `weights of step ${run.loaded_step.toLocaleString("en")}` : "";
-    sessionStorage.setItem("explorer-view", location.hash);
   };
   for (const event of ["model", "pane", "view"]) explorer.on(event, show);
   button.addEventListener("click", () => withBusy("loading the checkpoint", async () => {
@@ -20,4 +19,5 @@ export function addRuns(explorer) {
     location.reload(); // the link restores the view, and everything is computed again
   }));
   show();
+  addEventListener("pagehide", () => sessionStorage.setItem("explorer-view", location.hash));
 }

@@ -5,6 +5,7 @@ import {CurveChart, fewer, runningMedian} from "./curves.js";
 import {at, made} from "./dom.js";
 import {GrowingMaps} from "./growing.js";
 import {Palettes} from "./heatmap.js";
+import {keepLink} from "./link.js";
 import {toast} from "./notices.js";
 import {RunCard} from "./run_card.js";
 import {addTheme} from "./theme.js";
@@ -25,7 +26,8 @@ class TrainingPage {
     const link = new URLSearchParams(location.hash.slice(1));
     this.shown = Number(link.get("run") ?? 0);
     this.wanted = link.has("step") ? Number(link.get("step")) : null;
-    this.growing = new GrowingMaps(palettes, () => this.keepLink());
+    this.followLink = keepLink(() => this.toLink());
+    this.growing = new GrowingMaps(palettes, () => this.markStep());
     this.growing.method = link.get("method") ?? "attention";
     at("growing-run").addEventListener("change", () => { this.shown = Number(at("growing-run").value); this.showMaps(); });
   }
@@ -123,12 +125,15 @@ class TrainingPage {
     if (found >= 0) { this.growing.goTo(found); this.wanted = null; }
   }
 
-  keepLink() {
+  // Marks the step that is shown in the curves, and in the link.
+  markStep() {
+    for (const chart of this.charts.values()) chart.setMark(this.growing.step?.epoch ?? null);
+    if (this.wanted === null) this.followLink();
+  }
+
+  toLink() {
     const {step, isNewest, method} = this.growing;
-    for (const chart of this.charts.values()) chart.setMark(step?.epoch ?? null);
-    if (this.wanted !== null) return;
-    const parts = new URLSearchParams({run: this.shown, method, ...(step && !isNewest ? {step: step.step} : {})});
-    history.replaceState(null, "", `#${parts}`);
+    return new URLSearchParams({run: this.shown, method, ...(step && !isNewest ? {step: step.step} : {})});
   }
 
   // ---- the model
