@@ -56,3 +56,24 @@ def test_the_strip_is_searched_filtered_and_walked_by_keys(open_page, explorer):
     page.select_option("#gallery-order", "misclassified")
     wrong = [i for i in blue if scored[i].label != "blue"]
     assert sorted(shown(page, len(wrong))) == sorted(f"data-{i}" for i in wrong)
+
+
+def test_the_filters_are_in_the_link_which_restores_them(open_page, explorer):
+    from playwright.sync_api import expect
+
+    page, gallery = open_page(), explorer.gallery
+    shown(page, 30)
+    page.select_option("#gallery-class", "blue")
+    shown(page, 10)
+    page.select_option("#gallery-order", "least-confident")
+    page.fill("#gallery-search", "1")
+    fits = [i for i in range(30) if gallery.labels[i] == "blue" and "1" in gallery.name(i)]
+    names = shown(page, len(fits))
+    expect(page).to_have_url(re.compile("order=least-confident&class=blue&search=1$"))
+    page.reload()
+    assert shown(page, len(fits)) == names and 0 < len(fits) < 10
+    values = [page.input_value(f"#gallery-{name}") for name in ("order", "class", "search")]
+    assert values == ["least-confident", "blue", "1"]
+    odd = open_page(fragment="#order=text&class=%3Cb%3E&search=")
+    assert len(shown(odd, 30)) == 30, "what can't be chosen is as at first"
+    assert [odd.input_value(f"#gallery-{name}") for name in ("order", "class")] == ["stored", ""]

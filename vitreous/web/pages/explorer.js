@@ -73,10 +73,12 @@ export class Explorer {
   writeLink() { if (!this.isPlaying) this.followLink(); }
 
   toLink() {
-    const [first, second] = this.panes, link = toFragment(first.view);
-    if (!second) return link;
-    const view = second.view.image === first.view.image ? {...second.view, image: null, name: ""} : second.view;
-    return [link, "b=1", toFragment(view, "b."), ...(this.active ? ["on=b"] : [])].filter(Boolean).join("&");
+    const [first, second] = this.panes, parts = [toFragment(first.view), this.gallery?.toLink()];
+    if (second) {
+      const view = second.view.image === first.view.image ? {...second.view, image: null, name: ""} : second.view;
+      parts.push("b=1", toFragment(view, "b."), this.active ? "on=b" : "");
+    }
+    return parts.filter(Boolean).join("&");
   }
 
   // `find` gives an element of the pane by its id.

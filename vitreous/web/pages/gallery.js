@@ -4,9 +4,11 @@ import {at, made} from "./dom.js";
 import {showError} from "./notices.js";
 import {whenReleased} from "./presses.js";
 
+const FILTERS = ["order", "class", "search"]; // their names in the link
+
 export function addGallery(explorer) {
   if (!explorer.start.gallery) return;
-  const gallery = new Gallery(explorer);
+  const gallery = explorer.gallery = new Gallery(explorer);
   explorer.on("image", () => gallery.choose(explorer.view.image));
   explorer.on("model", () => { gallery.offerText(); gallery.load(); });
   gallery.offerText();
@@ -18,16 +20,37 @@ class Gallery {
     const {class_names} = explorer.start.gallery;
     this.explorer = explorer;
     this.items = [];
-    this.isText = false;
     at("gallery-class").append(...class_names.map(name => new Option(name, name)));
-    for (const id of ["gallery-order", "gallery-class"]) at(id).addEventListener("change", () => { this.offerText(); this.load(); });
+    this.restore(new URLSearchParams(location.hash.slice(1)));
+    for (const id of ["gallery-order", "gallery-class"]) at(id).addEventListener("change", () => { this.offerText(); this.filter(); });
     at("gallery-search").addEventListener("input", () => {
       clearTimeout(this.typing);
-      this.typing = setTimeout(() => this.load(), 200);
+      this.typing = setTimeout(() => this.filter(), 200);
     });
     at("strip").addEventListener("keydown", event => this.onKey(event));
     at("strip").addEventListener("scroll", () => this.onScroll());
     at("gallery").hidden = false;
+  }
+
+  // Takes the filters from a link; what can't be chosen is as at first.
+  restore(parts) {
+    for (const name of FILTERS) {
+      const field = at(`gallery-${name}`);
+      if (parts.has(name)) field.value = parts.get(name).slice(0, 300);
+      if (field.selectedIndex < 0) field.selectedIndex = 0;
+    }
+    this.isText = at("gallery-order").value === "text";
+  }
+
+  // What differs from the beginning, as it is in the link.
+  toLink() {
+    const chosen = FILTERS.map(name => [name, at(`gallery-${name}`).value.trim()]);
+    return new URLSearchParams(chosen.filter(([, value]) => value && value !== "stored")).toString();
+  }
+
+  filter() {
+    this.explorer.writeLink();
+    return this.load();
   }
 
   // Image-text models sort by a text.
