@@ -245,6 +245,54 @@ def test_the_servers_video_runs_from_the_link_that_the_command_prints(open_page,
     expect(page.locator("#live")).to_be_hidden()  # another source ends it
 
 
+def open_beside(page, png, method="attention"):
+    """Show a photo, and beside it in the active second pane the same with another method, for something else to open."""
+    drop_file(page, png)
+    page.wait_for_selector("#plots:not([hidden])")
+    page.click("#compare")
+    wait_for_text(page, "#b-caption", method)
+    page.uncheck("#same-image")
+
+
+def test_a_link_restores_the_frame_of_the_second_pane_with_its_scrubber(open_page, png, clip):
+    page = open_page()
+    open_beside(page, png)
+    drop(page, clip)
+    page.wait_for_selector("#clip:not([hidden])")
+    page.locator("#scrub").fill("1.7")
+    playwright.expect(page).to_have_url(re.compile(r"b\.i=clip-\w+-17&"), timeout=WAIT)
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    wait_for_text(page, "#clip-time", f"frame 18 of {FRAMES}")
+    page.focus("#scrub")
+    page.keyboard.press("End")
+    playwright.expect(page).to_have_url(re.compile(r"b\.i=clip-\w+-39&"), timeout=WAIT)
+    wait_for_text(page, "#pane-title", "photo.png")
+    wait_for_text(page, "#b-pane-title", "square.webm")
+
+
+def test_a_link_restores_the_camera_in_its_panes(open_page, png):
+    page = open_page()
+    open_beside(page, png)
+    page.click("#server-camera")
+    wait_for_text(page, "#live-numbers", "latency")
+    playwright.expect(page).to_have_url(re.compile(r"i=upload-.*b\.live=server"), timeout=WAIT)
+    page.reload()
+    wait_for_text(page, "#live-numbers", "latency")
+    wait_for_text(page, "#pane-title", "photo.png")
+    wait_for_text(page, "#b-pane-title", "square.webm")
+    assert page.inner_text("#b-caption").startswith("attention")
+    page.check("#same-image")
+    wait_for_text(page, "#pane-title", "square.webm")
+    playwright.expect(page).to_have_url(re.compile(r"#layer=1&live=server&b=1&b\.method=attention"), timeout=WAIT)
+    page.reload()
+    for name, method in (("", "rollout"), ("b-", "attention")):
+        wait_for_text(page, f"#{name}pane-title", "square.webm")
+        wait_for_text(page, f"#{name}caption", method)
+    page.click("#b-pane-close")
+    wait_for_text(page, "#live-numbers", "latency")
+
+
 @pytest.mark.parametrize("theme", ["dark", "light"])
 @pytest.mark.parametrize("width", [360, 1440])
 def test_clips_and_cameras_look_right(width, theme, open_page, clip):

@@ -16,29 +16,30 @@ export function addCamera(explorer) {
   at("server-camera").querySelector("span").textContent = live ?? "";
   at("server-camera").onclick = () => toggle("server");
   at("live-stop").onclick = () => camera.stop();
-  explorer.on("image", ({panes}) => panes.some(({image}) => image?.isLive) || camera.stop());
-  if (camera.kind) camera.start(camera.kind);
+  explorer.on("image", ({pane}) => pane.image.isLive || camera.leave([pane]));
+  const {view} = explorer, kind = view.live;
+  view.live = "";
+  if (kind) camera.start(kind);
 }
 
 class Camera {
   constructor(explorer) {
     this.explorer = explorer;
     this.controller = null;
+    this.kind = ""; // of the one that runs
   }
 
   get isRunning() { return this.controller !== null; }
 
-  // Which one runs is in the link, with the first view.
-  get kind() { return this.explorer.panes[0].view.live; }
+  // The view of a pane as the link has it: of one that shows the camera, which one that is.
+  viewOf({image, view}) { return {...view, live: image?.isLive ? this.kind : ""}; }
 
-  set kind(kind) { this.explorer.panes[0].view.live = kind; }
-
-  async start(kind) {
+  async start(kind, home = this.explorer.pane) {
     this.stop();
     this.explorer.clip.pause();
     const {signal} = this.controller = new AbortController();
     this.kind = kind;
-    this.home = this.explorer.pane;
+    this.home = home;
     this.meter = new Meter();
     this.draw("starting");
     try {
@@ -48,6 +49,12 @@ class Camera {
       if (!signal.aborted && !(error instanceof Cancelled)) showError(error);
     }
     if (!signal.aborted) this.stop();
+  }
+
+  // Something else is opened in panes.
+  leave(panes) {
+    const own = this.explorer.panesFrom(this.home);
+    if (panes.some(pane => own.includes(pane))) this.stop();
   }
 
   // The last image stays, and can be explored.

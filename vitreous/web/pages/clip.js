@@ -36,6 +36,9 @@ class ClipPlayer {
 
   get isOpen() { return this.clip !== null; }
 
+  // Whether an image is one of its frames.
+  has(image) { return this.isOpen && Boolean(image?.startsWith(`${this.clip.clip}-`)); }
+
   get last() { return this.clip.times.length - 1; }
 
   async openFile(file) {
@@ -47,21 +50,21 @@ class ClipPlayer {
   }
 
   // Opens the frame that a link names.
-  async openFrame(image, name) {
+  async openFrame(image, name, home) {
     const isNewest = this.explorer.beginOpening();
     await withBusy("opening the clip", async () => {
       const clip = await getJson(`/api/clips/${encodeURIComponent(image.slice(0, image.lastIndexOf("-")))}`);
-      if (isNewest()) await this.open(clip, name || "clip", frameNumber(image));
+      if (isNewest()) await this.open(clip, name || "clip", frameNumber(image), home);
     });
   }
 
-  async open(clip, name, number) {
-    this.explorer.camera.stop();
+  async open(clip, name, number, home = this.explorer.pane) {
+    this.explorer.camera.leave(this.explorer.panesFrom(home));
     this.close();
     Object.assign(this, {clip, name, shown: -1, wanted: Math.min(number, clip.times.length - 1), step: 1});
-    this.home = this.explorer.pane;
+    this.home = home;
     for (const {view} of this.panes) {
-      if (!view.image?.startsWith(`${clip.clip}-`)) Object.assign(view, {patch: null, target: keptTarget(view.target), contrast: "", masked: ""});
+      if (!this.has(view.image)) Object.assign(view, {patch: null, target: keptTarget(view.target), contrast: "", masked: ""});
     }
     this.models = String(this.panes.map(({view}) => view.model));
     this.cache = this.makeCache();
@@ -93,7 +96,7 @@ class ClipPlayer {
 
   // Another image is open, or a pane was closed.
   closeUnlessShown() {
-    if (this.isOpen && this.shown >= 0 && !this.explorer.panes.some(({view}) => view.image?.startsWith(`${this.clip.clip}-`))) this.close();
+    if (this.isOpen && this.shown >= 0 && !this.explorer.panes.some(({view}) => this.has(view.image))) this.close();
   }
 
   // The panes that show the clip.

@@ -22,7 +22,7 @@ import {addRuns} from "./runs.js";
 import {Stage} from "./stage.js";
 import {addTheme} from "./theme.js";
 import {TokenStore} from "./token_store.js";
-import {fromFragment, toFragment} from "./view.js";
+import {fromFragment, isFrame, toFragment} from "./view.js";
 
 const FEATURES = [addPanes, addPrediction, addControls, addHeads, addGallery, addFiles, addKeys, addSaving, addRuns, addIntervening,
   addClip, addCamera, addDiagnosis];
@@ -73,10 +73,10 @@ export class Explorer {
   writeLink() { if (!this.isPlaying) this.followLink(); }
 
   toLink() {
-    const [first, second] = this.panes, parts = [toFragment(first.view), this.gallery?.toLink()];
+    const [first, second] = this.panes.map(pane => this.camera.viewOf(pane)), parts = [toFragment(first), this.gallery?.toLink()];
     if (second) {
-      const view = second.view.image === first.view.image ? {...second.view, image: null, name: ""} : second.view;
-      parts.push("b=1", toFragment(view, "b."), this.active ? "on=b" : "");
+      const isSame = second.image === first.image || first.live && second.live;
+      parts.push("b=1", toFragment(isSame ? {...second, image: null, name: "", live: ""} : second, "b."), this.active ? "on=b" : "");
     }
     return parts.filter(Boolean).join("&");
   }
@@ -138,7 +138,7 @@ export class Explorer {
 
   // Opens an image or a frame that the server has, by its key.
   async openStored(image, name) {
-    if (image.startsWith("clip-")) return this.clip.openFrame(image, name);
+    if (isFrame(image)) return this.clip.openFrame(image, name);
     const isNewest = this.beginOpening();
     await withBusy("opening the image", async () => {
       const found = await getJson(imageUrl(image, "").slice(0, -1));
@@ -173,7 +173,7 @@ async function begin() {
   for (const add of FEATURES) add(explorer);
   document.querySelector(".skip").onclick = event => { event.preventDefault(); explorer.stage.stage.focus(); };
   addEventListener("hashchange", () => location.reload());
-  if (explorer.view.image && !explorer.view.live) await explorer.openStored(explorer.view.image, explorer.view.name);
+  if (explorer.view.image && !explorer.camera.isRunning) await explorer.openStored(explorer.view.image, explorer.view.name);
   await restorePanes(explorer, link);
   document.body.dataset.ready = "true";
 }

@@ -12,7 +12,7 @@ export function addGallery(explorer) {
   explorer.on("image", () => gallery.choose(explorer.view.image));
   explorer.on("model", () => { gallery.offerText(); gallery.load(); });
   gallery.offerText();
-  gallery.load().then(() => explorer.view.image || explorer.view.live || gallery.items[0] && gallery.open(gallery.items[0]));
+  gallery.load().then(() => explorer.view.image || explorer.camera.isRunning || gallery.items[0] && gallery.open(gallery.items[0]));
 }
 
 class Gallery {

@@ -2,7 +2,7 @@
 import {getJson, imageUrl} from "./api.js";
 import {at} from "./dom.js";
 import {toast, withBusy} from "./notices.js";
-import {fromFragment, isText} from "./view.js";
+import {fromFragment, isFrame, isText} from "./view.js";
 
 const LETTERS = ["A", "B"];
 
@@ -50,7 +50,7 @@ function showHeads(explorer) {
 
 // Opens the second pane with what is most likely to be compared: the next model, or another method.
 function compare(explorer) {
-  const {pane, start} = explorer, view = {...pane.view, live: ""};
+  const {pane, start} = explorer, view = {...pane.view};
   if (start.models.length > 1) Object.assign(view, {model: (view.model + 1) % start.models.length, layer: -1, first: 0, heads: null,
     masked: "", ablated: ""});
   else view.method = view.method === "rollout" ? "attention" : "rollout";
@@ -108,14 +108,17 @@ function becomeFirst(section) {
 
 // Opens the second pane that a link describes.
 export async function restorePanes(explorer, link) {
-  const parts = new URLSearchParams(link), {image, view} = explorer;
-  if (!parts.has("b") || !image) return;
-  const other = fromFragment(link, "b."), key = other.image ?? view.image, name = other.name;
-  explorer.opensInBoth = key === view.image;
-  const second = open(explorer, Object.assign(other, {image: key, name: name || view.name}));
+  const parts = new URLSearchParams(link), {image, view, camera, clip} = explorer;
+  if (!parts.has("b") || !image && !camera.isRunning) return;
+  const other = fromFragment(link, "b."), {live, name} = other, key = live ? null : other.image ?? view.image;
+  const isSame = explorer.opensInBoth = !live && key === view.image;
+  const second = open(explorer, Object.assign(other, {image: key, name: name || (live ? "" : view.name), live: ""}));
   if (parts.get("on") === "b") explorer.activate(second);
+  if (live) return void camera.start(live, second);
+  if (isSame && !image) return; // the camera's first one comes
+  if (!isSame && isFrame(key) && !clip.has(key)) return clip.openFrame(key, name, second);
   await withBusy("opening the image", async () => {
-    const found = key === view.image ? image : await getJson(imageUrl(key, "").slice(0, -1));
+    const found = isSame ? image : await getJson(imageUrl(key, "").slice(0, -1));
     await second.openImage({...found, name: name || found.name});
   });
 }

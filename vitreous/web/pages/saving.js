@@ -22,7 +22,7 @@ export function addSaving(explorer) {
   const whenReady = action => () => explorer.attention ? action() : toast("open an image first");
   at("copy-link").onclick = whenReady(async () => {
     await copy(`${location.href.split("#")[0]}#${explorer.toLink()}`);
-    toast(/^(upload|clip)-/.test(explorer.view.image) && !explorer.view.live ? "Link copied; it works while this session lasts" : "Link copied");
+    toast(/^(upload|clip)-/.test(explorer.view.image) && !explorer.camera.isRunning ? "Link copied; it works while this session lasts" : "Link copied");
   });
   at("show-python").onclick = whenReady(() => lacksPatch(explorer.pane) ? toast("choose a patch first") : showPython(pythonOf(snapshot(explorer.pane))));
   at("copy-python").onclick = async () => {
