@@ -1,6 +1,7 @@
 """Clips and cameras on the page, as a person uses them: drop, scrub, keys, play, chart; the camera and its latency."""
 
 import re
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -210,6 +211,49 @@ def test_what_is_no_clip_is_refused_and_an_image_closes_the_clip(browser, addres
         expect(page.locator("#clip")).to_be_hidden()  # one frame needs no scrubber
 
 
+@pytest.mark.parametrize("part", ["images", "clips"])
+def test_an_upload_that_is_cancelled_leaves_the_page_as_it_was(part, open_page, clip, png):
+    page = opened(open_page(), clip)
+    before = page.url, page.inner_text("#image-name"), page.inner_text("#clip-time")
+    page.route(f"**/api/{part}", lambda route: None)
+    name = "large.png" if part == "images" else "large.webm"
+    file = (png, name, "image/png") if part == "images" else (clip.read_bytes(), name, "video/webm")
+    drop_file(page, *file)
+    page.wait_for_selector("#busy:not([hidden])")
+    page.click("#cancel")
+    page.wait_for_selector("#busy", state="hidden")
+    assert before == (page.url, page.inner_text("#image-name"), page.inner_text("#clip-time"))
+    assert page.get_attribute("#toast", "class") != "shown error"
+    page.unroute(f"**/api/{part}")
+    drop_file(page, *file)
+    wait_for_text(page, "#image-name", name)
+
+
+def test_a_frame_that_is_cancelled_gives_way_to_the_one_that_is_shown(open_page, clip, classifier):
+    page = opened(open_page(), clip)
+    page.wait_for_selector("#classes-found:not([hidden])")
+    before = shown_pixels(page)
+    hook = classifier.model.register_forward_pre_hook(lambda *_: time.sleep(1.5))
+    try:
+        page.focus("#scrub")
+        page.keyboard.press("End")
+        wait_for_text(page, "#clip-time", f"frame {FRAMES} of")
+        page.wait_for_selector("#busy:not([hidden])")
+        page.click("#cancel")
+        page.wait_for_selector("#busy", state="hidden")
+        assert page.inner_text("#clip-time").endswith(f"frame 1 of {FRAMES}")
+        drop(page, clip, "other.webm")
+        page.wait_for_selector("#busy:not([hidden])")
+        page.click("#cancel")
+        page.wait_for_selector("#busy", state="hidden")
+    finally:
+        hook.remove()
+    assert np.array_equal(shown_pixels(page), before) and page.inner_text("#image-name").startswith("square.webm")
+    page.focus("#scrub")
+    page.keyboard.press("End")
+    wait_for_frame(page, 39)
+
+
 def latency_of(page):
     return float(re.match(r"latency (\d+) ms", page.locator("#live-numbers").inner_text())[1])
 
@@ -246,7 +290,7 @@ def test_the_servers_video_runs_from_the_link_that_the_command_prints(open_page,
 
 
 def open_beside(page, png, method="attention"):
-    """Show a photo, and beside it in the active second pane the same with another method, for something else to open."""
+    """Show a photo, and beside it in a second pane, which is active, the same with another method."""
     drop_file(page, png)
     page.wait_for_selector("#plots:not([hidden])")
     page.click("#compare")

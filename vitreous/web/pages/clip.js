@@ -43,43 +43,40 @@ class ClipPlayer {
 
   async openFile(file) {
     const isNewest = this.explorer.beginOpening();
-    await withBusy("reading the clip", async () => {
-      const clip = await upload(file, "/api/clips");
-      if (isNewest()) await this.open(clip, file.name || "clip", 0);
+    await withBusy("reading the clip", async signal => {
+      const clip = await upload(file, "/api/clips", signal);
+      await this.open(clip, file.name || "clip", 0, {signal, isNewest});
     });
   }
 
   // Opens the frame that a link names.
   async openFrame(image, name, home) {
     const isNewest = this.explorer.beginOpening();
-    await withBusy("opening the clip", async () => {
-      const clip = await getJson(`/api/clips/${encodeURIComponent(image.slice(0, image.lastIndexOf("-")))}`);
-      if (isNewest()) await this.open(clip, name || "clip", frameNumber(image), home);
+    await withBusy("opening the clip", async signal => {
+      const clip = await getJson(`/api/clips/${encodeURIComponent(image.slice(0, image.lastIndexOf("-")))}`, {signal});
+      await this.open(clip, name || "clip", frameNumber(image), {signal, isNewest, home});
     });
   }
 
-  async open(clip, name, number, home = this.explorer.pane) {
-    this.explorer.camera.leave(this.explorer.panesFrom(home));
+  // The page stays as it is until the frame is there.
+  async open(clip, name, number, {signal, isNewest, home = this.explorer.pane}) {
+    const cache = makeCache(clip, name), panes = this.explorer.panesFrom(home), wanted = Math.min(number, clip.times.length - 1);
+    const changes = ({image, target}) => image?.startsWith(`${clip.clip}-`) ? {}
+      : {patch: null, target: keptTarget(target), contrast: "", masked: ""};
+    if (!isNewest()) return;
+    this.pause();
+    signal.addEventListener("abort", () => cache.cancel());
+    const loaded = await loadFrames(cache, panes, wanted, changes);
+    if (!isNewest()) return;
+    this.explorer.camera.leave(panes);
     this.close();
-    Object.assign(this, {clip, name, shown: -1, wanted: Math.min(number, clip.times.length - 1), step: 1});
-    this.home = home;
-    for (const {view} of this.panes) {
-      if (!this.has(view.image)) Object.assign(view, {patch: null, target: keptTarget(view.target), contrast: "", masked: ""});
-    }
-    this.models = String(this.panes.map(({view}) => view.model));
-    this.cache = this.makeCache();
+    for (const {view} of panes) Object.assign(view, changes(view));
+    Object.assign(this, {clip, name, cache, home, wanted, shown: -1, step: 1, models: String(panes.map(({view}) => view.model))});
     at("scrub").max = clip.times[this.last];
     at("scrub").min = clip.times[0];
     at("clip-note").textContent = clip.notes.join(" · ");
-    let loaded;
-    try {
-      loaded = await this.load(this.wanted);
-    } catch (error) {
-      if (this.clip === clip) this.close();
-      throw error;
-    }
+    await this.present(loaded, wanted);
     if (this.clip !== clip) return;
-    await this.present(loaded, this.wanted);
     at("clip").hidden = this.last === 0;
     this.draw();
     this.readAhead();
@@ -110,18 +107,7 @@ class ClipPlayer {
     if (this.last > 0) this.classes.start(this.clip);
   }
 
-  makeCache() {
-    const {clip, name} = this, {width, height, dimming, is_resized} = clip;
-    return new FrameCache(key => {
-      const {number, ...wanted} = JSON.parse(key);
-      return loadFrame({image: `${clip.clip}-${number}`, name, width, height, dimming, is_resized, truth: null, seconds: clip.times[number]}, wanted);
-    });
-  }
-
-  load(number) {
-    const {cache} = this;
-    return loadForPanes(this.panes, wanted => cache.get(JSON.stringify({...wanted, number})));
-  }
+  load(number) { return loadFrames(this.cache, this.panes, number); }
 
   // The frame that is shown at a time in seconds.
   frameAt(seconds) {
@@ -152,17 +138,24 @@ class ClipPlayer {
     if (wanted !== this.wanted) this.step = Math.sign(wanted - this.wanted);
     this.wanted = wanted;
     this.draw();
-    this.moving ??= withBusy("running the model", () => this.follow()).finally(() => { this.moving = null; });
+    this.moving ??= withBusy("running the model", signal => this.follow(signal)).finally(() => { this.moving = null; });
     return this.moving;
   }
 
-  async follow() {
-    while (this.isOpen && this.shown !== this.wanted) {
-      const {clip, wanted} = this, loaded = await this.load(wanted);
-      if (this.clip !== clip) return;
-      await this.present(loaded, wanted);
+  async follow(signal) {
+    signal.addEventListener("abort", () => this.cache?.cancel());
+    try {
+      while (this.isOpen && this.shown !== this.wanted) {
+        const {clip, wanted} = this, loaded = await this.load(wanted);
+        if (this.clip === clip) await this.present(loaded, wanted);
+      }
+      if (this.isOpen) this.readAhead();
+    } finally {
+      if (this.isOpen && this.shown >= 0 && this.shown !== this.wanted) { // that frame couldn't be had
+        this.wanted = this.shown;
+        this.draw();
+      }
     }
-    this.readAhead();
   }
 
   async present(loaded, number) {
@@ -238,3 +231,13 @@ class ClipPlayer {
     this.classes.setTime(seconds);
   }
 }
+
+function makeCache(clip, name) {
+  const {width, height, dimming, is_resized} = clip;
+  return new FrameCache((key, signal) => {
+    const {number, ...wanted} = JSON.parse(key);
+    return loadFrame({image: `${clip.clip}-${number}`, name, width, height, dimming, is_resized, truth: null, seconds: clip.times[number]}, wanted, {signal});
+  });
+}
+
+const loadFrames = (cache, panes, number, changes) => loadForPanes(panes, wanted => cache.get(JSON.stringify({...wanted, number})), changes);

@@ -13,7 +13,7 @@ import {addIntervening} from "./intervene.js";
 import {Jobs} from "./jobs.js";
 import {addKeys} from "./keys.js";
 import {keepLink} from "./link.js";
-import {showError, withBusy} from "./notices.js";
+import {cancelBusy, showError, withBusy} from "./notices.js";
 import {Pane} from "./pane.js";
 import {addPanes, restorePanes} from "./panes.js";
 import {addControls, addPrediction} from "./panel.js";
@@ -114,8 +114,11 @@ export class Explorer {
 
   requestTokens() { this.tokens.request(this.panes.flatMap(pane => pane.tokensNeeded)); }
 
-  // Cancels what the server computes.
-  cancel() { for (const jobs of [...this.panes.map(pane => pane.jobs), this.tokens.jobs, this.writing]) jobs.cancel(); }
+  // Cancels what is being opened, and what the server computes.
+  cancel() {
+    cancelBusy();
+    for (const jobs of [...this.panes.map(pane => pane.jobs), this.tokens.jobs, this.writing]) jobs.cancel();
+  }
 
   changeModel(index) { return this.pane.changeModel(index); }
 
@@ -129,8 +132,8 @@ export class Explorer {
     if (!file) return;
     if (isClip(file)) return this.clip.openFile(file);
     const isNewest = this.beginOpening();
-    await withBusy("reading the image", async () => {
-      const found = await upload(file);
+    await withBusy("reading the image", async signal => {
+      const found = await upload(file, "/api/images", signal);
       if (!isNewest()) return;
       await this.openImage({...found, name: file.name && file.name !== "image.png" ? file.name : "pasted image"});
     });
@@ -140,8 +143,8 @@ export class Explorer {
   async openStored(image, name) {
     if (isFrame(image)) return this.clip.openFrame(image, name);
     const isNewest = this.beginOpening();
-    await withBusy("opening the image", async () => {
-      const found = await getJson(imageUrl(image, "").slice(0, -1));
+    await withBusy("opening the image", async signal => {
+      const found = await getJson(imageUrl(image, "").slice(0, -1), {signal});
       if (!isNewest()) return;
       await this.openImage({...found, name: name || found.name});
     });

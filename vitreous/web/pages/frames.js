@@ -25,11 +25,11 @@ async function fetchPicture(image) {
 }
 
 // The frame for each of some panes; `load` gives it for {model, intervention}, which may differ. An intervention that
-// fails is dropped.
-export async function loadForPanes(panes, load) {
+// fails is dropped. `changes` gives fields of a view that change with the frame.
+export async function loadForPanes(panes, load, changes = () => ({})) {
   const frames = new Map();
   const loadFor = async ({view, before}) => {
-    const wanted = {model: view.model, intervention: interventionOf(view, before)}, key = JSON.stringify(wanted);
+    const wanted = {model: view.model, intervention: interventionOf({...view, ...changes(view)}, before)}, key = JSON.stringify(wanted);
     if (!frames.has(key)) frames.set(key, load(wanted));
     try {
       return await frames.get(key);
@@ -51,10 +51,16 @@ export async function showInPanes(loaded, panes) {
 
 // Keeps the frames that were used last, up to a number of bytes. A frame that is asked for twice is fetched once.
 export class FrameCache {
-  // `load` fetches the frame of a key.
+  // `load` fetches the frame of a key; it gets the signal by which `cancel` ends it.
   constructor(load) {
     this.load = load;
     this.kept = new Map();
+    this.controller = new AbortController();
+  }
+
+  cancel() {
+    this.controller.abort();
+    this.controller = new AbortController();
   }
 
   get(key) {
@@ -66,7 +72,7 @@ export class FrameCache {
 
   async fetch(key) {
     try {
-      const frame = await this.load(key), entry = this.kept.get(key);
+      const frame = await this.load(key, this.controller.signal), entry = this.kept.get(key);
       if (entry) entry.bytes = frame.bytes;
       this.makeRoom();
       return frame;

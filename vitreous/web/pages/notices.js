@@ -16,8 +16,8 @@ export function showError(error) { toast(error.message, true); }
 
 // Announces work that takes longer than a moment: `update` takes the status of a job, `end` removes it. `place`
 // is the element that shows it; by default the one that did so before.
-export function beginTask(text, place = null) {
-  const task = {text, place, status: null, isShown: false};
+export function beginTask(text, place = null, controller = null) {
+  const task = {text, place, controller, status: null, isShown: false};
   const timer = setTimeout(() => { task.isShown = true; draw(); }, 180);
   running.push(task);
   return {
@@ -37,13 +37,16 @@ function draw() {
   else at("busy-bar").removeAttribute("value");
 }
 
-// Does `work` and says so; an error is shown, unless a person has cancelled.
+// Cancels what `withBusy` does.
+export function cancelBusy() { for (const {controller} of running) controller?.abort(); }
+
+// Does `work` and says so; an error is shown, unless a person has cancelled. `work` gets the signal that says so.
 export async function withBusy(text, work) {
-  const task = beginTask(text);
+  const controller = new AbortController(), {signal} = controller, task = beginTask(text, null, controller);
   try {
-    await work();
+    await work(signal);
   } catch (error) {
-    if (!(error instanceof Cancelled)) showError(error);
+    if (!(error instanceof Cancelled || signal.aborted)) showError(error);
   } finally {
     task.end();
   }

@@ -117,8 +117,8 @@ export async function restorePanes(explorer, link) {
   if (live) return void camera.start(live, second);
   if (isSame && !image) return; // the camera's first one comes
   if (!isSame && isFrame(key) && !clip.has(key)) return clip.openFrame(key, name, second);
-  await withBusy("opening the image", async () => {
-    const found = isSame ? image : await getJson(imageUrl(key, "").slice(0, -1));
+  await withBusy("opening the image", async signal => {
+    const found = isSame ? image : await getJson(imageUrl(key, "").slice(0, -1), {signal});
     await second.openImage({...found, name: name || found.name});
   });
 }

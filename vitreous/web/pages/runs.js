@@ -14,8 +14,8 @@ export function addRuns(explorer) {
     at("model-step").textContent = run && run.loaded_step !== null ? `weights of step ${run.loaded_step.toLocaleString("en")}` : "";
   };
   for (const event of ["model", "pane", "view"]) explorer.on(event, show);
-  button.addEventListener("click", () => withBusy("loading the checkpoint", async () => {
-    await followJob((await post(`/api/runs/${runOf()}/model`)).job);
+  button.addEventListener("click", () => withBusy("loading the checkpoint", async signal => {
+    await followJob((await post(`/api/runs/${runOf()}/model`)).job, {signal});
     location.reload(); // the link restores the view, and everything is computed again
   }));
   show();
