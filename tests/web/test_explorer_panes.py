@@ -235,6 +235,8 @@ def test_a_link_restores_both_panes(open_page, png, other_png):
 
 
 def test_panes_work_by_keyboard(open_page, png):
+    from playwright.sync_api import expect
+
     page = open_page()
     drop(page, png)
     page.focus("#stage")

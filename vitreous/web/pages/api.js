@@ -35,6 +35,9 @@ export async function upload(blob, path = "/api/images", signal = undefined) {
   return (await request(path, {method: "POST", body: blob, headers, signal})).json();
 }
 
+// What the server says of an image that it has.
+export const describeImage = (image, signal) => getJson(`/api/images/${encodeURIComponent(image)}`, {signal});
+
 export const imageUrl = (image, part) => `/api/images/${encodeURIComponent(image)}/${part}`;
 
 export async function post(path, fields = {}) {

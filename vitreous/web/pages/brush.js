@@ -1,4 +1,5 @@
 // The brush: it masks patches on the image of a pane by mouse, finger or keys.
+import {STEPS, inside, isPlain} from "./dom.js";
 
 export class Brush {
   // `settings` are those of all panes: {isOn, erases, size}. `onStroke` gets the masked patches (a Set of numbers, row by
@@ -87,11 +88,11 @@ export class Brush {
   }
 
   onKey(event) {
-    const steps = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]}, step = steps[event.key];
-    if (!this.isOn || event.ctrlKey || event.metaKey || event.altKey || !step && event.key !== " " && event.key !== "Enter") return;
+    const step = STEPS[event.key];
+    if (!this.isOn || !isPlain(event) || !step && event.key !== " " && event.key !== "Enter") return;
     event.preventDefault();
     event.stopImmediatePropagation();
-    const {rows, columns} = this.masks, inside = (value, count) => Math.min(count - 1, Math.max(0, value));
+    const {rows, columns} = this.masks;
     const [row, column] = this.center ?? [Math.floor(rows / 2), Math.floor(columns / 2)];
     if (step) return this.point(this.center ? [inside(row + step[0], rows), inside(column + step[1], columns)] : [row, column]);
     this.point([row, column]);

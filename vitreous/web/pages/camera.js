@@ -117,8 +117,8 @@ class Camera {
   }
 
   mark() {
-    at("camera").setAttribute("aria-pressed", this.kind === "browser");
-    at("server-camera").setAttribute("aria-pressed", this.kind === "server");
+    at("camera").ariaPressed = this.kind === "browser";
+    at("server-camera").ariaPressed = this.kind === "server";
   }
 
   draw(text) {

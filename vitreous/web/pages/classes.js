@@ -77,7 +77,7 @@ export class ClassesOverTime {
     const [rule, name, score] = pooled[0];
     at("classes-summary").textContent = `Whole clip: ${name} ${percent(score)} (${rule}). ` +
       (parts.length > 6 ? `The predicted class changes ${parts.length - 1} times.` : `Frame by frame: ${parts.join(", ")}.`);
-    at("classes-chart").setAttribute("aria-label", `Probabilities of ${classes.join(", ")} over time. ${at("classes-summary").textContent}`);
+    at("classes-chart").ariaLabel = `Probabilities of ${classes.join(", ")} over time. ${at("classes-summary").textContent}`;
     at("classes-legend").replaceChildren(...this.found.rows.map(({name}, row) => {
       const swatch = shape("svg", {viewBox: "0 0 26 10", "aria-hidden": "true"});
       swatch.append(shape("line", {x1: 1, x2: 25, y1: 5, y2: 5, class: `class-${row}`}));

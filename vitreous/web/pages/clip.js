@@ -1,11 +1,11 @@
 // A clip: the scrubber, its keys, and playing. A frame appears together with its map.
 import {Cancelled, getJson, upload} from "./api.js";
 import {ClassesOverTime} from "./classes.js";
-import {at} from "./dom.js";
+import {JUMPS, at, inside, isPlain} from "./dom.js";
 import {FrameCache, loadForPanes, loadFrame, showInPanes} from "./frames.js";
 import {interventionOf} from "./intervention.js";
 import {showError, withBusy} from "./notices.js";
-import {frameNumber, keptTarget} from "./view.js";
+import {clipOf, frameNumber, keptTarget} from "./view.js";
 
 const AHEAD = 3; // frames that are fetched before they are asked for
 const sleep = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
@@ -53,7 +53,7 @@ class ClipPlayer {
   async openFrame(image, name, home) {
     const isNewest = this.explorer.beginOpening();
     await withBusy("opening the clip", async signal => {
-      const clip = await getJson(`/api/clips/${encodeURIComponent(image.slice(0, image.lastIndexOf("-")))}`, {signal});
+      const clip = await getJson(`/api/clips/${encodeURIComponent(clipOf(image))}`, {signal});
       await this.open(clip, name || "clip", frameNumber(image), {signal, isNewest, home});
     });
   }
@@ -122,9 +122,8 @@ class ClipPlayer {
   }
 
   onKey(event) {
-    if (!this.isOpen || event.ctrlKey || event.metaKey || event.altKey) return;
-    const move = {ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10,
-      Home: -Infinity, End: Infinity}[event.key];
+    if (!this.isOpen || !isPlain(event)) return;
+    const move = JUMPS[event.key];
     if (move === undefined && event.key !== " ") return;
     event.preventDefault();
     if (move === undefined) this.toggle();
@@ -134,7 +133,7 @@ class ClipPlayer {
   // Goes to a frame. Whoever asks for another one meanwhile sees the last that was asked for.
   seek(number) {
     this.pause();
-    const wanted = Math.max(0, Math.min(this.last, number));
+    const wanted = inside(number, this.clip.times.length);
     if (wanted !== this.wanted) this.step = Math.sign(wanted - this.wanted);
     this.wanted = wanted;
     this.draw();
@@ -224,9 +223,9 @@ class ClipPlayer {
     const {clip, wanted, isPlaying} = this, seconds = clip.times[wanted];
     const text = `${seconds.toFixed(2)} s of ${clip.end.toFixed(2)} s · frame ${wanted + 1} of ${clip.times.length}`;
     at("scrub").value = seconds;
-    at("scrub").setAttribute("aria-valuetext", text);
+    at("scrub").ariaValueText = text;
     at("clip-time").textContent = isPlaying && this.rate ? `${text} · ${this.rate.toFixed(1)} frames/s` : text;
-    at("play").setAttribute("aria-label", isPlaying ? "Pause" : "Play");
+    at("play").ariaLabel = isPlaying ? "Pause" : "Play";
     at("play").classList.toggle("playing", Boolean(isPlaying));
     this.classes.setTime(seconds);
   }

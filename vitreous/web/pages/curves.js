@@ -1,5 +1,5 @@
 // Curves over the epochs as SVG: several lines, the band of a reference, a cursor that reads values, and their table.
-import {made, shape} from "./dom.js";
+import {JUMPS, inside, made, shape} from "./dom.js";
 
 const HEIGHT = 230, LEFT = 46, RIGHT = 14, TOP = 12, BOTTOM = 34;
 const MAX_POINTS = 400, MAX_DOTS = 40, MAX_ROWS = 60;
@@ -184,20 +184,19 @@ export class CurveChart {
       ...this.values(this.cursor).map(({style, value}) => shape("circle", {class: style, cx: this.x(this.cursor), cy: this.y(value), r: 4}))]);
     const text = this.describe(shown), {svg} = this;
     this.reading.textContent = text;
-    svg.setAttribute("aria-label", `${this.title} over the epochs: arrows read the values`);
-    svg.setAttribute("aria-valuemin", this.epochs[0]);
-    svg.setAttribute("aria-valuemax", this.end());
-    svg.setAttribute("aria-valuenow", shown);
-    svg.setAttribute("aria-valuetext", text);
+    svg.ariaLabel = `${this.title} over the epochs: arrows read the values`;
+    svg.ariaValueMin = this.epochs[0];
+    svg.ariaValueMax = this.end();
+    svg.ariaValueNow = shown;
+    svg.ariaValueText = text;
   }
 
   onKey(event) {
-    const move = {ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10,
-      Home: -Infinity, End: Infinity}[event.key];
+    const move = JUMPS[event.key];
     if (!move || !this.epochs.length) return;
     event.preventDefault();
     const now = this.epochs.indexOf(this.cursor ?? this.end());
-    this.moveTo(this.epochs[Math.min(this.epochs.length - 1, Math.max(0, now + move))]);
+    this.moveTo(this.epochs[inside(now + move, this.epochs.length)]);
   }
 
   // ---- the table
@@ -209,15 +208,13 @@ export class CurveChart {
     const every = Math.ceil(epochs.length / MAX_ROWS), rows = epochs.filter((_, i) => (epochs.length - 1 - i) % every === 0);
     const cell = (name, text, scope) => made(name, {textContent: text, ...scope ? {scope} : {}});
     const row = cells => made("tr", {}, ...cells);
-    const table = made("table"), wrap = made("div", {className: "scrolled", tabIndex: 0});
-    wrap.setAttribute("role", "region");
-    wrap.setAttribute("aria-label", `${this.title} over the epochs`);
+    const table = made("table");
+    const wrap = made("div", {className: "scrolled", tabIndex: 0, role: "region", ariaLabel: `${this.title} over the epochs`}, table);
     table.append(row([cell("th", "epoch", "col"), ...this.lines.map(line => cell("th", line.name, "col"))]));
     for (const epoch of rows) {
       const values = this.lines.map(line => epoch <= line.end + 1e-9 ? valueAt(line.points, epoch) : null);
       table.append(row([cell("th", formatEpoch(epoch), "row"), ...values.map(value => cell("td", value === null ? "–" : this.format(value)))]));
     }
-    wrap.append(table);
     this.details.replaceChildren(this.details.firstChild, wrap);
   }
 }

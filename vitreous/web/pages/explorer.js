@@ -1,6 +1,6 @@
 // The explorer: the state of the page, and the events by which its features follow it. A feature is a module with a
 // function that takes the explorer, and a line in FEATURES.
-import {getJson, imageUrl, upload} from "./api.js";
+import {describeImage, getJson, upload} from "./api.js";
 import {addCamera} from "./camera.js";
 import {addClip, isClip} from "./clip.js";
 import {addDiagnosis} from "./diagnosis.js";
@@ -144,7 +144,7 @@ export class Explorer {
     if (isFrame(image)) return this.clip.openFrame(image, name);
     const isNewest = this.beginOpening();
     await withBusy("opening the image", async signal => {
-      const found = await getJson(imageUrl(image, "").slice(0, -1), {signal});
+      const found = await describeImage(image, signal);
       if (!isNewest()) return;
       await this.openImage({...found, name: name || found.name});
     });
@@ -163,7 +163,7 @@ export class Explorer {
 
 // Until there are results of what was chosen, those of before are dimmed.
 function dimOldResults({attention}) {
-  for (const id of ["prediction", "all-heads", "plots"]) at(id).setAttribute("aria-busy", !attention);
+  for (const id of ["prediction", "all-heads", "plots"]) at(id).ariaBusy = !attention;
 }
 
 async function begin() {

@@ -1,6 +1,6 @@
 // The images of the data set: a strip of small ones with truth and prediction, and its filters.
 import {getJson, imageUrl} from "./api.js";
-import {at, made} from "./dom.js";
+import {at, inside, made} from "./dom.js";
 import {showError} from "./notices.js";
 import {whenReleased} from "./presses.js";
 
@@ -118,7 +118,7 @@ class Gallery {
     else if (is_correct) lines.push([`✓ ${Math.round(100 * prediction[1])} %`, "cut"]);
     button.append(picture, ...lines.map(([text, name]) =>
       made("span", {textContent: text, className: name || "cut"})));
-    button.setAttribute("role", "option");
+    button.role = "option";
     button.tabIndex = -1;
     button.dataset.image = image;
     button.title = `${name}: ${truth}${prediction ? `, predicted ${prediction[0]} ${Math.round(100 * prediction[1])} %` : ""}`;
@@ -133,7 +133,7 @@ class Gallery {
   choose(image) {
     this.chosen = image;
     for (const button of at("strip").querySelectorAll("button")) {
-      button.setAttribute("aria-selected", button.dataset.image === image);
+      button.ariaSelected = button.dataset.image === image;
     }
     at("strip").setAttribute("aria-activedescendant", `strip-${image}`);
   }
@@ -143,7 +143,7 @@ class Gallery {
     if (!step || !this.items.length) return;
     event.preventDefault();
     const now = this.items.findIndex(item => item.image === this.chosen);
-    const next = this.items[Math.min(this.items.length - 1, Math.max(0, now + step))];
+    const next = this.items[inside(now + step, this.items.length)];
     this.open(next);
     at("strip").querySelector(`[data-image="${CSS.escape(next.image)}"]`)?.scrollIntoView({inline: "nearest", block: "nearest"});
   }

@@ -1,7 +1,7 @@
 // The maps of a run's fixed images, kept step by kept step: a slider, play, and each image's prediction and score.
 import {decodeHalves} from "./attention.js";
 import {formatEpoch} from "./curves.js";
-import {at, made} from "./dom.js";
+import {TURNS, at, inside, made} from "./dom.js";
 import {Upsampler, pack, toLevels, uniformly} from "./heatmap.js";
 
 const SIDE = 240; // pixels of the longer side of a drawn map
@@ -14,8 +14,7 @@ class Cell {
   constructor(url, {index, truth}, size, onLoad) {
     this.truth = truth;
     this.name = truth ?? `image ${index}`;
-    this.canvas = made("canvas", size);
-    this.canvas.setAttribute("role", "img");
+    this.canvas = made("canvas", {...size, role: "img"});
     this.photo = made("img", {src: url, alt: `${this.name}, as the model gets it`, ...size});
     this.photo.addEventListener("load", onLoad);
     const isSmall = Math.max(size.width, size.height) < 200;
@@ -55,9 +54,9 @@ class Cell {
     this.meter.hidden = score === null;
     this.bar.style.width = percent.replace(" ", "");
     this.bar.className = correct ? "correct" : "wrong";
-    this.canvas.setAttribute("aria-label", [`${this.name}, ${where}`, prediction?.caption &&
+    this.canvas.ariaLabel = [`${this.name}, ${where}`, prediction?.caption &&
       `predicted ${prediction.caption}${correct === true ? ", correct" : correct === false ? ", wrong" : ""}`,
-    percent && `true label ${percent}`].filter(Boolean).join(": "));
+    percent && `true label ${percent}`].filter(Boolean).join(": ");
   }
 }
 
@@ -120,7 +119,7 @@ export class GrowingMaps {
   }
 
   goTo(number) {
-    this.at = Math.min(this.maps.steps.length - 1, Math.max(0, number));
+    this.at = inside(number, this.maps.steps.length);
     this.draw();
   }
 
@@ -139,14 +138,14 @@ export class GrowingMaps {
 
   showPlaying() {
     at("play").textContent = this.timer ? "Pause" : "Play";
-    at("play").setAttribute("aria-pressed", Boolean(this.timer));
+    at("play").ariaPressed = Boolean(this.timer);
   }
 
   draw() {
     const {steps, images, rows, columns, scales, split, methods} = this.maps, kept = steps[this.at];
     const where = `step ${kept.step.toLocaleString("en")}, epoch ${formatEpoch(kept.epoch)}`;
     Object.assign(at("step"), {max: steps.length - 1, value: this.at});
-    at("step").setAttribute("aria-valuetext", where);
+    at("step").ariaValueText = where;
     at("step-value").textContent = `${where} · ${this.at + 1} of ${steps.length} kept`;
     at("growing-note").textContent = `${images.length} images of the ${split} split. Left the image, right its map ` +
       `(${WORDS[this.method] ?? this.method}). One color scale holds for all images and steps.`;
@@ -177,16 +176,14 @@ export class GrowingMaps {
     if (this.drawnMethods === key) return;
     this.drawnMethods = key;
     group.replaceChildren(...methods.map(name => {
-      const button = made("button", {textContent: name, tabIndex: name === this.method ? 0 : -1, onclick: () => this.setMethod(name)});
-      button.setAttribute("role", "radio");
-      button.setAttribute("aria-checked", name === this.method);
-      return button;
+      const isChosen = name === this.method;
+      return made("button", {textContent: name, tabIndex: isChosen ? 0 : -1, onclick: () => this.setMethod(name), role: "radio", ariaChecked: isChosen});
     }));
     if (hadFocus) group.querySelector("[aria-checked=true]").focus();
   }
 
   onKey(event) {
-    const move = {ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1}[event.key];
+    const move = TURNS[event.key];
     if (!move || !this.maps) return;
     event.preventDefault();
     const {methods} = this.maps;

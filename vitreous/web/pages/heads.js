@@ -1,6 +1,6 @@
 // All heads of all layers at once: small maps on one canvas, and two plots with a dot for each head.
 import {headsWithFindings} from "./diagnosis.js";
-import {at, made, shape} from "./dom.js";
+import {STEPS, at, made, shape} from "./dom.js";
 import {pack, robustScale, toLevels} from "./heatmap.js";
 import {drawHeads} from "./drawing.js";
 import {toggleHead} from "./intervene.js";
@@ -173,7 +173,7 @@ class SmallMultiples {
   }
 
   onKey(event) {
-    const step = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]}[event.key];
+    const step = STEPS[event.key];
     if (!this.attention || (!step && event.key !== "Enter" && event.key !== " ")) return;
     event.preventDefault();
     const [layer, head] = this.pointed ?? this.chosen ?? [0, 0];
@@ -195,7 +195,7 @@ class HeadPlots {
     measured.set(attention, statistics);
     const isDrawn = document.querySelectorAll("#entropy-plot circle").length === attention.heads.reduce((sum, count) => sum + count, 0);
     if (statistics.length < attention.depth && !isDrawn) at("plots").hidden = true; // else those of before stay until then
-    at("plots").setAttribute("aria-busy", true);
+    at("plots").ariaBusy = true;
     while (statistics.length < attention.depth) {
       await new Promise(resolve => setTimeout(resolve, 30));
       if (run !== this.run) return;
@@ -211,7 +211,7 @@ class HeadPlots {
     this.plot(at("entropy-plot"), statistics, {key: "entropy", title: "Entropy: 0 one token, 1 all tokens equally", top: 1.04,
       uniform: 1, format: value => value.toFixed(2)});
     at("plots").hidden = false;
-    at("plots").setAttribute("aria-busy", false);
+    at("plots").ariaBusy = false;
     this.choose(this.chosen);
     this.showOff(this.off ?? []);
     this.setDiagnosis(this.diagnosis);

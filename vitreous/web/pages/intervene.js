@@ -1,10 +1,10 @@
 // Intervene: mask patches, switch heads off, and see how the prediction changes.
 import {Brush} from "./brush.js";
-import {at, made} from "./dom.js";
+import {at, isPlain, made} from "./dom.js";
 import {readHeads, readPatches, writeHeads, writePatches} from "./intervention.js";
 import {percent} from "./panel.js";
 import {whenReleased} from "./presses.js";
-import {isFrame} from "./view.js";
+import {clipOf, isFrame} from "./view.js";
 
 const UNDO_STEPS = 100;
 const FILLS = {
@@ -67,8 +67,8 @@ class Interventions {
     Object.assign(this.settings, settings);
     const {isOn, erases, size} = this.settings;
     for (const brush of this.brushes.values()) brush.update();
-    at("brush-toggle").setAttribute("aria-pressed", isOn);
-    for (const button of at("brush-mode").children) button.setAttribute("aria-pressed", (button.dataset.value === "unmask") === erases);
+    at("brush-toggle").ariaPressed = isOn;
+    for (const button of at("brush-mode").children) button.ariaPressed = (button.dataset.value === "unmask") === erases;
     at("brush-size").value = size;
     at("brush-size-value").textContent = `${size} × ${size}`;
   }
@@ -76,7 +76,7 @@ class Interventions {
   // What was changed before on the open image, clip or camera with this model: {now, past}, each {masked, ablated}.
   get history() {
     const {pane, view: {model, image, masked, ablated}} = this.explorer;
-    const key = `${model} ${pane.image?.isLive ? "live" : isFrame(image) ? image.slice(0, image.lastIndexOf("-")) : image}`;
+    const key = `${model} ${pane.image?.isLive ? "live" : isFrame(image) ? clipOf(image) : image}`;
     if (this.histories.get(pane)?.key !== key) this.histories.set(pane, {key, now: {masked, ablated}, past: []});
     return this.histories.get(pane);
   }
@@ -106,7 +106,7 @@ class Interventions {
       event.preventDefault();
       return this.undo();
     }
-    if (!event.target.classList.contains("stage") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!event.target.classList.contains("stage") || !isPlain(event)) return;
     const sizes = {"+": 1, "=": 1, "-": -1};
     if (event.key.toLowerCase() === "b") {
       at("intervene").open = true;
@@ -128,24 +128,21 @@ class Interventions {
     at("apply").checked = !view.unchanged;
     at("clear").disabled = at("apply").disabled = !view.masked && !view.ablated;
     whenReleased(at("heads-off"), () => this.showHeads(readHeads(view.ablated)));
-    at("change").setAttribute("aria-busy", pane.isBehind);
+    at("change").ariaBusy = pane.isBehind;
     showChange(pane.intervention && observed, observed.prediction.problem_type === "regression");
   }
 
   showHeads(heads) {
     const hadFocus = at("heads-off").contains(document.activeElement);
-    at("heads-off").replaceChildren(...heads.map(([layer, head]) => {
-      const button = made("button", {textContent: `layer ${layer} head ${head} ✕`,
-        onclick: () => toggleHead(this.explorer, layer, head)});
-      button.setAttribute("aria-label", `layer ${layer}, head ${head}: switch on again`);
-      return button;
-    }));
+    at("heads-off").replaceChildren(...heads.map(([layer, head]) =>
+      made("button", {textContent: `layer ${layer} head ${head} ✕`, ariaLabel: `layer ${layer}, head ${head}: switch on again`,
+        onclick: () => toggleHead(this.explorer, layer, head)})));
     at("heads-off").hidden = !heads.length;
     if (hadFocus) (at("heads-off").firstChild ?? at("switch-heads")).focus();
   }
 }
 
-function switchHeads(isOn) { at("switch-heads").setAttribute("aria-pressed", isOn); }
+function switchHeads(isOn) { at("switch-heads").ariaPressed = isOn; }
 
 const signed = (value, digits) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`;
 

@@ -1,8 +1,7 @@
 // Keys on the image.
-import {at} from "./dom.js";
+import {STEPS, at, inside, isPlain} from "./dom.js";
 
 const next = (list, now) => list[(list.findIndex(one => String(one) === String(now)) + 1) % list.length];
-const STEPS = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]};
 const ACTIONS = { // each gets the explorer and returns the fields that change
   Enter: ({stage}) => stage.hovered && {patch: stage.hovered},
   Escape: () => ({patch: null, token: -1}),
@@ -19,7 +18,7 @@ export function addKeys(explorer) {
 }
 
 function onKey(explorer, event) {
-  if (!explorer.attention || event.ctrlKey || event.metaKey || event.altKey || event.target !== explorer.stage.stage) return;
+  if (!explorer.attention || !isPlain(event) || event.target !== explorer.stage.stage) return;
   const step = STEPS[event.key], action = ACTIONS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (!step && !action) return;
   event.preventDefault();
@@ -29,7 +28,6 @@ function onKey(explorer, event) {
 
 // The pinned patch moved by a step, or the middle one.
 function movedPatch({view, attention: {rows, columns}, stage}, step) {
-  const inside = (value, count) => Math.min(count - 1, Math.max(0, value));
   stage.hover(null);
   if (!view.patch) return [Math.floor(rows / 2), Math.floor(columns / 2)];
   return [inside(view.patch[0] + step[0], rows), inside(view.patch[1] + step[1], columns)];

@@ -1,6 +1,6 @@
 // The page's link. Browsers let pages change it only so often: Safari 100 times in 30 seconds.
 
-const AT_ONCE = 5, EVERY_MS = 400; // writes without a pause, and then
+const AT_ONCE = 10, EVERY_MS = 400; // writes without a pause, and then
 
 // Returns a function that makes `fragment()` the link: at once, or after many writes when there is time for another one,
 // with what it is then. Whoever leaves the page meanwhile finds the last state.

@@ -20,7 +20,7 @@ export class Menu {
   show(isOpen, item = 0) {
     const hadFocus = this.menu.contains(document.activeElement);
     this.menu.hidden = !isOpen;
-    this.button.setAttribute("aria-expanded", isOpen);
+    this.button.ariaExpanded = isOpen;
     if (isOpen) this.items.at(item).focus();
     else if (hadFocus && item !== null) this.button.focus();
   }

@@ -279,6 +279,6 @@ export class Pane {
   setCaption(caption, reading) {
     this.caption = this.stage.find("caption").textContent = caption;
     this.reading = this.stage.find("reading").textContent = reading;
-    this.stage.photo.setAttribute("aria-label", `${this.view.name}${caption && `: ${caption}. ${reading}`}`);
+    this.stage.photo.ariaLabel = `${this.view.name}${caption && `: ${caption}. ${reading}`}`;
   }
 }

@@ -1,5 +1,5 @@
 // Prediction and controls: they show a view, and report what a person changes in it.
-import {at, made} from "./dom.js";
+import {TURNS, at, made} from "./dom.js";
 import {whenReleased} from "./presses.js";
 import {IN_BROWSER, isText, tokenName} from "./view.js";
 
@@ -22,16 +22,11 @@ function showPrediction(explorer) {
   const top = isRegression ? Math.max(...scores.map(([, score]) => Math.abs(score))) || 1 : 1;
   const focused = [...at("bars").children].indexOf(document.activeElement?.parentElement);
   at("bars").replaceChildren(...[...best, ...rest].map(([label, score]) => {
-    const item = made("li"), button = made("button"), bar = made("i");
-    const name = made("span", {className: "cut", textContent: label});
-    const text = made("span", {className: "score", textContent: isRegression ? score.toPrecision(3) : percent(score)});
+    const bar = made("i"), isChosen = view.target === label;
     bar.style.width = `${100 * Math.abs(score) / top}%`;
-    button.append(bar, name, text);
-    button.title = `Explain ${label}`;
-    button.setAttribute("aria-pressed", view.target === label);
-    button.addEventListener("click", () => onExplain(view.target === label ? "" : label));
-    item.append(button);
-    return item;
+    return made("li", {}, made("button", {title: `Explain ${label}`, ariaPressed: isChosen, onclick: () => onExplain(isChosen ? "" : label)}, bar,
+      made("span", {className: "cut", textContent: label}),
+      made("span", {className: "score", textContent: isRegression ? score.toPrecision(3) : percent(score)})));
   }));
   at("bars").children[focused]?.firstChild.focus();
   const isCorrect = truth === scores[0]?.[0], line = at("truth");
@@ -99,7 +94,7 @@ class Controls {
     at("direction").hidden = !isBrowser;
     for (const button of at("direction").children) {
       const isChosen = (button.dataset.value === "to") === view.toward;
-      button.setAttribute("aria-checked", isChosen);
+      button.ariaChecked = isChosen;
       button.tabIndex = isChosen ? 0 : -1;
     }
     at("first-row").hidden = !isRollout;
@@ -121,12 +116,7 @@ class Controls {
   showHeads(view, attention, isUsed, canCombine) {
     at("heads-row").hidden = !isUsed;
     const count = view.method === "rollout" ? Math.max(...attention.heads) : attention.heads[view.layer];
-    const chip = (text, isChosen, onClick, label) => {
-      const button = made("button", {textContent: text, onclick: onClick});
-      button.setAttribute("aria-pressed", isChosen);
-      button.setAttribute("aria-label", label);
-      return button;
-    };
+    const chip = (textContent, ariaPressed, onclick, ariaLabel) => made("button", {textContent, onclick, ariaPressed, ariaLabel});
     const pick = (head, event) => {
       const several = (event.shiftKey || event.ctrlKey || event.metaKey) && canCombine;
       const now = view.heads ?? [], others = now.filter(one => one !== head);
@@ -148,20 +138,12 @@ class Controls {
     if (attention.readToken >= 0 && attention.readToken < attention.prefix) choices.splice(attention.readToken + 1, 1);
     const buttons = choices.map(([name, token]) => {
       const isChosen = !view.patch && view.token === token;
-      const button = made("button", {textContent: name,
-        onclick: () => this.change({token, patch: null})});
-      button.setAttribute("role", "radio");
-      button.setAttribute("aria-checked", isChosen);
-      button.tabIndex = isChosen || view.patch && token === -1 ? 0 : -1;
-      return button;
+      return made("button", {textContent: name, onclick: () => this.change({token, patch: null}), role: "radio", ariaChecked: isChosen,
+        tabIndex: isChosen || view.patch && token === -1 ? 0 : -1});
     });
     if (view.patch) {
-      const button = made("button", {
-        textContent: `patch ${view.patch.join(", ")} ✕`, onclick: () => this.change({patch: null})});
-      button.setAttribute("role", "radio");
-      button.setAttribute("aria-checked", true);
-      button.setAttribute("aria-label", `patch in row ${view.patch[0]}, column ${view.patch[1]}: let go`);
-      buttons.push(button);
+      buttons.push(made("button", {textContent: `patch ${view.patch.join(", ")} ✕`, onclick: () => this.change({patch: null}), role: "radio",
+        ariaChecked: true, ariaLabel: `patch in row ${view.patch[0]}, column ${view.patch[1]}: let go`}));
     }
     at("starts").hidden = !isBrowser && !view.patch;
     whenReleased(at("starts"), () => {
@@ -173,7 +155,7 @@ class Controls {
 }
 
 function moveInGroup(event) {
-  const step = {ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1}[event.key];
+  const step = TURNS[event.key];
   if (!step) return;
   event.preventDefault();
   const buttons = [...event.currentTarget.children], now = buttons.indexOf(document.activeElement);

@@ -1,6 +1,6 @@
 // Side by side: a second pane with a model, a method and an image of its own, and which of the two is active.
-import {getJson, imageUrl} from "./api.js";
-import {at} from "./dom.js";
+import {describeImage} from "./api.js";
+import {at, isPlain} from "./dom.js";
 import {toast, withBusy} from "./notices.js";
 import {fromFragment, isFrame, isText} from "./view.js";
 
@@ -10,7 +10,7 @@ export function addPanes(explorer) {
   const toggle = () => explorer.panes[1] ? close(explorer, explorer.panes[1]) : explorer.attention ? compare(explorer) : toast("open an image first");
   at("compare").onclick = toggle;
   at("panes").addEventListener("keydown", event => {
-    if (event.key.toLowerCase() !== "c" || event.ctrlKey || event.metaKey || event.altKey || event.target !== explorer.stage.stage) return;
+    if (event.key.toLowerCase() !== "c" || !isPlain(event) || event.target !== explorer.stage.stage) return;
     event.preventDefault();
     toggle();
   });
@@ -34,7 +34,7 @@ function listen(explorer, pane, find) {
 function showHeads(explorer) {
   const {panes, active, opensInBoth} = explorer, areTwo = panes.length > 1;
   document.body.classList.toggle("two-panes", areTwo);
-  at("compare").setAttribute("aria-pressed", areTwo);
+  at("compare").ariaPressed = areTwo;
   at("same-image-row").hidden = !areTwo;
   at("same-image").checked = opensInBoth;
   for (const place of document.querySelectorAll(".pane-letter")) place.textContent = areTwo ? LETTERS[active] : "";
@@ -42,7 +42,7 @@ function showHeads(explorer) {
     const find = pane.stage.find;
     find("pane-head").hidden = !areTwo;
     find("pane").classList.toggle("active", areTwo && number === active);
-    find("pane-choose").setAttribute("aria-pressed", number === active);
+    find("pane-choose").ariaPressed = number === active;
     find("pane-choose").textContent = LETTERS[number];
     find("pane-title").textContent = [pane.model.name, pane.view.name].join(" · ");
   });
@@ -79,7 +79,7 @@ function open(explorer, view) {
 }
 
 function describe(section, label, prefix) {
-  section.setAttribute("aria-label", label);
+  section.ariaLabel = label;
   section.querySelector(".stage").setAttribute("aria-describedby", `keys ${prefix}caption`);
   section.querySelector(".pane-head button").setAttribute("aria-describedby", `${prefix}pane-title`);
 }
@@ -118,7 +118,7 @@ export async function restorePanes(explorer, link) {
   if (isSame && !image) return; // the camera's first one comes
   if (!isSame && isFrame(key) && !clip.has(key)) return clip.openFrame(key, name, second);
   await withBusy("opening the image", async signal => {
-    const found = isSame ? image : await getJson(imageUrl(key, "").slice(0, -1), {signal});
+    const found = isSame ? image : await describeImage(key, signal);
     await second.openImage({...found, name: name || found.name});
   });
 }

@@ -22,8 +22,7 @@ export class RunCard {
     this.state = made("span", {className: "state"});
     const head = made("div", {className: "run-head"}, this.swatch, this.name, this.state);
     this.about = made("p", {className: "quiet"});
-    this.bar = made("progress");
-    this.bar.setAttribute("aria-label", "Steps taken");
+    this.bar = made("progress", {ariaLabel: "Steps taken"});
     this.progress = made("p", {className: "numbers"});
     this.scores = made("p", {className: "numbers"});
     this.problem = made("p", {className: "wrong"});
@@ -77,7 +76,7 @@ export class RunCard {
   setBusy(isBusy) {
     this.isBusy = isBusy;
     this.reload.disabled = isBusy || this.isCurrent;
-    this.reload.setAttribute("aria-busy", isBusy);
+    this.reload.ariaBusy = isBusy;
   }
 }
 

@@ -1,6 +1,6 @@
 // A view that was saved as one file: the image, its map, and hovering. It is the explorer's own code, without a server.
 import {Attention} from "./attention.js";
-import {at} from "./dom.js";
+import {STEPS, at, inside, isPlain} from "./dom.js";
 import {compose} from "./drawing.js";
 import {Palettes} from "./heatmap.js";
 import {Stage} from "./stage.js";
@@ -52,7 +52,7 @@ class SavedView {
     const {view} = Object.assign(this, {view: {...this.view, ...fields}});
     at("opacity").value = view.opacity;
     at("opacity-value").textContent = `${view.opacity} %`;
-    for (const button of at("direction").children) button.setAttribute("aria-pressed", (button.dataset.value === "to") === view.toward);
+    for (const button of at("direction").children) button.ariaPressed = (button.dataset.value === "to") === view.toward;
     this.stage.mark("pin", view.patch);
     this.draw();
   }
@@ -87,17 +87,17 @@ class SavedView {
   say(caption, reading) {
     at("caption").textContent = caption;
     at("reading").textContent = reading;
-    at("photo").setAttribute("aria-label", `${this.image.name}: ${caption}. ${reading}`);
+    at("photo").ariaLabel = `${this.image.name}: ${caption}. ${reading}`;
   }
 
   onKey(event) {
-    const step = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]}[event.key];
-    if (event.target !== at("stage") || event.ctrlKey || event.metaKey || event.altKey) return;
+    const step = STEPS[event.key];
+    if (event.target !== at("stage") || !isPlain(event)) return;
     if (event.key === "Escape") return this.change({patch: null, token: -1});
     if (event.key === "Enter" && this.stage.hovered) return this.change({patch: this.stage.hovered});
     if (!step) return;
     event.preventDefault();
-    const {rows, columns} = this.grid, inside = (value, count) => Math.min(count - 1, Math.max(0, value));
+    const {rows, columns} = this.grid;
     const [row, column] = this.view.patch ?? [Math.floor(rows / 2) - step[0], Math.floor(columns / 2) - step[1]];
     this.stage.hover(null);
     this.change({patch: [inside(row + step[0], rows), inside(column + step[1], columns)]});

@@ -8,7 +8,7 @@ import {showError, toast, withBusy} from "./notices.js";
 import {doubles, floats, integers, text, texts, toNpz} from "./npz.js";
 import {toOneFile} from "./one_file.js";
 import {explainOptions, pythonOf, stemOf} from "./python.js";
-import {frameNumber, isFrame, nameOf} from "./view.js";
+import {clipOf, frameNumber, isFrame, nameOf} from "./view.js";
 
 // Each file: its item in the menu, the end of its name, and how it is made of what is shown.
 const FILES = {
@@ -64,7 +64,7 @@ async function saveVideo({pane, writing}) {
   if (pane.maps.sharesComponents() || pane.reference?.pane.view.image !== undefined && pane.reference.pane !== pane) return toast("a video has one image at a time: close the other pane first");
   if (interventionOf(view)) return toast("a video shows the unchanged clip and model: clear the changes first");
   if (!options) return toast("a video takes all heads or one, seen from the output or from a patch: choose those");
-  const {target, query, ...others} = options, path = `/api/clips/${encodeURIComponent(view.image.slice(0, view.image.lastIndexOf("-")))}/video`;
+  const {target, query, ...others} = options, path = `/api/clips/${encodeURIComponent(clipOf(view.image))}/video`;
   const fields = {model: view.model, method: view.method, options: others, target: target ?? null, query: query ?? null, opacity: view.opacity / 100};
   try {
     const {data, description} = await writing.run(fields, {purpose: "video", label: "writing the video", path});

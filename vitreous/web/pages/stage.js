@@ -35,7 +35,7 @@ export class Stage {
     [this.photo.width, this.photo.height] = size;
     this.photo.classList.toggle("pixels", width < 200);
     this.photo.getContext("2d").drawImage(image, 0, 0);
-    this.photo.setAttribute("aria-label", name);
+    this.photo.ariaLabel = name;
     if (this.find("empty")) this.find("empty").hidden = true;
     this.frame.hidden = false;
     if (!isFrame) this.clear();

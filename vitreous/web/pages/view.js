@@ -150,6 +150,8 @@ export const keptTarget = target => isText(target) ? target : "";
 // A frame of a clip is called CLIP-NUMBER, numbers from 0; in words, frames count from 1.
 export const isFrame = image => /^clip-\w+-\d+$/.test(image ?? "");
 
+export const clipOf = image => image.slice(0, image.lastIndexOf("-"));
+
 export const frameNumber = image => Number(image.slice(image.lastIndexOf("-") + 1));
 
 // What an image is called: the name of its file, and of a frame its number and time.
