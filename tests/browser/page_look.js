@@ -43,6 +43,11 @@
     });
   });
 
+  // ---- roles: a screen reader asks a grid for its cells
+  for (const one of document.querySelectorAll("[role=grid], [role=treegrid], [role=table]")) {
+    if (visible(one) && !one.querySelector("[role=row], tr")) problems.push(`${name(one)} is a ${one.role} without rows`);
+  }
+
   // ---- text: none is cut, none is faint
   // Red, green and blue from 0 to 255, and opacity if there is one; color-mix() gives color(srgb 0.5 0.5 0.5).
   const numbers = text => {

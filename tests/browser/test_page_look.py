@@ -41,6 +41,7 @@ def test_a_page_that_is_right_has_no_problems(page):
         ("<button style='height: 30px; width: 30px'><svg></svg></button>", "button <button"),
         ("<canvas width='5' height='5' role='img'></canvas>", "has no name"),
         ("<img src='data:,'>", "has no name"),
+        ("<div role='grid' tabindex='0' aria-label='Maps'>a map</div>", "is a grid without rows"),
     ],
     ids=lambda value: value if value[0] != "<" else "",
 )  # fmt: skip

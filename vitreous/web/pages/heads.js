@@ -83,8 +83,7 @@ class SmallMultiples {
     this.maps = attention.heads.map(heads => Array.from({length: heads}, () => new Float32Array(attention.patches)));
     this.levels = new Uint8Array(attention.patches);
     this.grid.style.setProperty("--across", this.across);
-    this.grid.setAttribute("aria-rowcount", depth);
-    this.grid.setAttribute("aria-colcount", this.across);
+    this.grid.ariaLabel = `Attention of each head, ${depth} layers of ${this.across} heads: arrows move, Enter chooses`;
     const labels = (count, word) => Array.from({length: count}, (_, number) =>
       made("span", {textContent: number ? number : `${word} 0`}));
     at("multiples-heads").replaceChildren(...labels(this.across, "head"));
