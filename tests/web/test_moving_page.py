@@ -6,12 +6,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from explorer_page import python_lines
 from page_driver import containing, drop_file, expect, starting, wait_for_text, wait_until, watched_pages
 from page_look import look_problems
 from video_clips import moving_square
 
 from vitreous import ablate_heads
+from vitreous.explanation.methods.features import patch_features
 from vitreous.pretrained.load import load
 from vitreous.video.camera import VideoFileSource
 from vitreous.video.decode import read_frames
@@ -209,6 +211,47 @@ def test_what_is_no_clip_is_refused_and_an_image_closes_the_clip(browser, addres
         drop(page, still, "still.gif", "image/gif")
         wait_for_text(page, "#image-name", "still.gif")
         expect(page.locator("#clip")).to_be_hidden()  # one frame needs no scrubber
+
+
+WATCH = """() => { window.hidden = 0;
+  for (const id of ["legend", "b-legend"]) {
+    const legend = document.getElementById(id);
+    new MutationObserver(() => { window.hidden += legend.hidden; }).observe(legend, {attributes: true});
+  }
+}"""
+"""Counts how often a map is hidden from now on."""
+
+
+def test_similarity_between_an_image_and_a_clip_is_in_step_with_its_frames(open_page, png, image, clip, classifier):
+    page = open_page()
+    open_beside(page, png)
+    drop(page, clip)
+    page.wait_for_selector("#clip:not([hidden])")
+    for pane in ("#pane-choose", "#b-pane-choose"):
+        page.click(pane)
+        page.select_option("#method", "features")
+        page.select_option("#feature", "similarity")
+    page.focus("#b-stage")
+    page.keyboard.press("ArrowRight")
+    wait_for_text(page, "#caption", "similarity to the patch in row 2, column 2 of square.webm")
+    wait_for_text(page, "#b-reading", "cosine")
+    page.evaluate(WATCH)
+    page.focus("#scrub")
+    page.keyboard.press("End")
+    frame = list(read_frames(clip))[39].image_u8
+    with torch.no_grad():
+        own, other = (
+            patch_features(classifier.model, classifier.preprocess(one)[0][None])[0] for one in (image, frame)
+        )
+    cosines = torch.cosine_similarity(own, other[2, 2], dim=-1)
+    row, column = divmod(int(cosines.argmax()), 4)
+    wait_for_text(page, "#reading", f"most similar: row {row}, column {column} · cosine {cosines.max():.2f}")
+    for key in ("PageUp", "Home", "ArrowRight"):
+        page.keyboard.press(key)
+        page.wait_for_selector("#busy", state="hidden")
+    wait_for_text(page, "#clip-time", f"frame 2 of {FRAMES}")
+    playwright.expect(page).to_have_url(re.compile(r"b\.i=clip-\w+-1&"), timeout=WAIT)
+    assert page.evaluate("window.hidden") == 0, "no frame is shown without its map"
 
 
 @pytest.mark.parametrize("part", ["images", "clips"])

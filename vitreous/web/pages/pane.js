@@ -87,6 +87,9 @@ export class Pane {
   // Shows a frame of a clip or camera (frames.js) with its map: both change at once; the pinned patch and what is changed
   // of the image and the model stay.
   async showFrame({found, picture, ...read}) {
+    const {partner, view} = this, frame = {view: {...view, image: found.image}, before: beforeOf(read.description)};
+    const users = [this, partner].filter(pane => pane?.source === "similarity" && pane.view.model === view.model);
+    await this.explorer.tokens.prepare(users.map(pane => pane.tokensOf(frame)));
     if (!this.isInBrowser) await this.maps.find(this.maps.fields({image: found, observed: read.description, attention: read.attention}));
     this.jobs.cancel();
     this.observing = null;
