@@ -155,6 +155,28 @@ def test_the_maps_grow_over_the_kept_steps(finished, serve_runs, open_runs):
     expect(page.get_by_role("radio", name="rollout")).to_have_attribute("aria-checked", "true")
 
 
+@pytest.mark.parametrize("seen_by", ["return", "result"])
+def test_what_old_weights_gave_is_dimmed_when_newer_ones_are_loaded(seen_by, finished, png, serve_runs, open_runs):
+    server = serve_runs(finished)
+    page = open_runs(server, part="")
+    drop(page, png)
+    parts = ["#prediction", "#all-heads", "#plots", "#frame"]
+    assert [page.get_attribute(part, "aria-busy") for part in parts] == ["false"] * 4
+    server.explorer.models.replace(0, load(finished))
+    if seen_by == "return":
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    else:
+        page.select_option("#method", "gradient-rollout")
+    wait_for_text(page, "#toast", "Newer weights of this model are loaded")
+    wait_for_text(page, "#model-step", "what is dimmed is of older ones")
+    assert [page.get_attribute(part, "aria-busy") for part in parts] == ["true"] * 4
+    assert page.evaluate("getComputedStyle(document.getElementById('frame')).opacity") == "0.45"
+    drop_file(page, png, "again.png")
+    page.wait_for_selector("#prediction[aria-busy=false]")
+    page.wait_for_selector("#frame[aria-busy=false]")
+    assert "dimmed" not in page.inner_text("#model-step")
+
+
 def test_the_curves_are_read_by_keyboard_and_as_a_table(finished, serve_runs, open_runs):
     lines = read_metrics(RunFolder(finished))
     page = open_runs(serve_runs(finished))

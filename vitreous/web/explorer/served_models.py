@@ -49,8 +49,8 @@ class ServedModels:
         self._models[index] = (self._models[index][0], classifier)
 
     def describe(self) -> list[dict[str, object]]:
-        """Describe the models for JSON."""
-        return [describe_model(name, classifier) for name, classifier in self._models]
+        """Describe the models for JSON, with the keys of their weights."""
+        return [describe_model(name, one) | {"weights": self.key(one)} for name, one in self._models]
 
     def key(self, classifier: ImageClassifier) -> str:
         """Return the key of a loaded model."""

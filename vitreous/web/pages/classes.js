@@ -35,7 +35,8 @@ export class ClassesOverTime {
     at("classes-bar").removeAttribute("value");
     this.say("waiting for the model");
     try {
-      const {description, data} = await this.run(`/api/clips/${encodeURIComponent(clip.clip)}/classes?model=${index}`, controller.signal);
+      const {job} = await post(`/api/clips/${encodeURIComponent(clip.clip)}/classes?model=${index}`), {signal} = controller;
+      const {description, data} = await followJob(job, {signal, onStatus: status => this.showStatus(status)});
       if (this.controller !== controller) return;
       this.known.set(index, [description, new Float32Array(data)]);
       this.show(...this.known.get(index));
@@ -45,10 +46,6 @@ export class ClassesOverTime {
       at("classes-again").hidden = false;
       if (!(error instanceof Cancelled)) this.say(error.message);
     }
-  }
-
-  async run(path, signal) {
-    return followJob((await post(path)).job, {signal, onStatus: status => this.showStatus(status)});
   }
 
   close() {

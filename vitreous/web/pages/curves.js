@@ -54,15 +54,11 @@ export class CurveChart {
     Object.assign(this, {title, format, limits, onCursor});
     this.lines = [];
     this.cursor = this.mark = null;
-    this.figure = made("figure");
-    this.heading = made("h3");
-    this.heading.textContent = title;
     this.svg = shape("svg", {tabindex: 0, role: "slider", class: "curve", height: HEIGHT});
     this.reading = made("p", {className: "quiet reading"});
-    this.details = made("details");
-    this.details.append(made("summary", {textContent: `${title}: values as a table`}));
+    this.details = made("details", {}, made("summary", {textContent: `${title}: values as a table`}));
     this.details.addEventListener("toggle", () => this.drawTable());
-    this.figure.append(this.heading, this.svg, this.reading, this.details);
+    this.figure = made("figure", {}, made("h3", {textContent: title}), this.svg, this.reading, this.details);
     this.svg.addEventListener("pointermove", event => this.moveTo(this.epochAt(event.clientX)));
     this.svg.addEventListener("pointerdown", event => this.moveTo(this.epochAt(event.clientX)));
     this.svg.addEventListener("pointerleave", () => document.activeElement === this.svg || this.moveTo(null));

@@ -58,7 +58,7 @@ export class Explorer {
   // Events: "model" (another one is chosen), "image" (another one is open), "observed" (its attention is there),
   // "view" (fields of the view have changed), "map" (it is drawn, also for the patch under the pointer), "pane"
   // (another pane is active, and all other events follow; or a pane was opened or closed), "diagnosis" (the doctor's
-  // findings are there), "still" (a clip or camera has stopped).
+  // findings are there), "still" (a clip or camera has stopped), "weights" (it is known which ones the models have now).
   on(event, handler) { this.handlers.set(event, [...this.handlers.get(event) ?? [], handler]); }
 
   emit(event) { for (const handler of this.handlers.get(event) ?? []) handler(this); }
@@ -162,8 +162,9 @@ export class Explorer {
 }
 
 // Until there are results of what was chosen, those of before are dimmed.
-function dimOldResults({attention}) {
-  for (const id of ["prediction", "all-heads", "plots"]) at(id).ariaBusy = !attention;
+function dimOldResults({attention, pane, panes}) {
+  for (const id of ["prediction", "all-heads", "plots"]) at(id).ariaBusy = !attention || pane.isOld;
+  for (const {stage, isOld} of panes) stage.frame.ariaBusy = isOld;
 }
 
 async function begin() {
@@ -171,7 +172,7 @@ async function begin() {
   addTheme();
   const explorer = new Explorer(await getJson("/api/start"));
   explorer.on("image", ({image}) => { at("image-name").textContent = `${image.name} · ${image.width} × ${image.height}`; });
-  for (const event of ["image", "model", "pane", "observed"]) explorer.on(event, dimOldResults);
+  for (const event of ["image", "model", "pane", "observed", "weights"]) explorer.on(event, dimOldResults);
   at("cancel").onclick = () => explorer.cancel();
   for (const add of FEATURES) add(explorer);
   document.querySelector(".skip").onclick = event => { event.preventDefault(); explorer.stage.stage.focus(); };

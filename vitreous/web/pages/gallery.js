@@ -110,23 +110,18 @@ class Gallery {
   }
 
   button({image, name, truth, prediction, is_correct, similarity}) {
-    const button = made("button"), picture = made("img");
-    Object.assign(picture, {src: imageUrl(image, "thumbnail"), loading: "lazy", alt: "", width: 76, height: 62});
+    const picture = made("img", {loading: "lazy", src: imageUrl(image, "thumbnail"), alt: "", width: 76, height: 62});
     picture.addEventListener("load", () => picture.classList.toggle("pixels", picture.naturalWidth < 76));
-    const lines = [[truth, ""], ...similarity === null ? [] : [[similarity.toFixed(3), "cut"]]];
+    const lines = [[truth], ...similarity === null ? [] : [[similarity.toFixed(3)]]];
     if (is_correct === false) lines.push([`✗ ${prediction[0]}`, "cut wrong"]);
-    else if (is_correct) lines.push([`✓ ${Math.round(100 * prediction[1])} %`, "cut"]);
-    button.append(picture, ...lines.map(([text, name]) =>
-      made("span", {textContent: text, className: name || "cut"})));
-    button.role = "option";
-    button.tabIndex = -1;
+    else if (is_correct) lines.push([`✓ ${Math.round(100 * prediction[1])} %`]);
+    const button = made("button", {role: "option", tabIndex: -1, id: `strip-${image}`,
+      title: `${name}: ${truth}${prediction ? `, predicted ${prediction[0]} ${Math.round(100 * prediction[1])} %` : ""}`,
+      onclick: () => {
+        at("strip").focus({preventScroll: true}); // its buttons are drawn anew
+        this.open({image});
+      }}, picture, ...lines.map(([textContent, className = "cut"]) => made("span", {textContent, className})));
     button.dataset.image = image;
-    button.title = `${name}: ${truth}${prediction ? `, predicted ${prediction[0]} ${Math.round(100 * prediction[1])} %` : ""}`;
-    button.id = `strip-${image}`;
-    button.addEventListener("click", () => {
-      at("strip").focus({preventScroll: true}); // its buttons are drawn anew
-      this.open({image});
-    });
     return button;
   }
 

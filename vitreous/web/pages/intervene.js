@@ -172,14 +172,9 @@ function showClasses(before, after, isRegression) {
   const write = value => isRegression ? value.toPrecision(3) : percent(value);
   at("change-classes").hidden = !labels.length;
   at("change-rows").replaceChildren(...labels.map((label, row) => {
-    const line = made("tr"), head = made("th", {scope: "row"});
-    head.append(made("span", {className: "cut", textContent: label}));
-    for (const [number, value] of values[row].entries()) {
-      const bar = made("div", {className: number ? "after" : "before"});
-      bar.style.width = `${100 * Math.abs(value) / top}%`;
-      head.append(bar);
-    }
-    line.append(head, ...values[row].map(value => made("td", {textContent: write(value)})));
-    return line;
+    const bars = values[row].map((value, number) => made("div", {className: number ? "after" : "before"}));
+    bars.forEach((bar, number) => { bar.style.width = `${100 * Math.abs(values[row][number]) / top}%`; });
+    return made("tr", {}, made("th", {scope: "row"}, made("span", {className: "cut", textContent: label}), ...bars),
+      ...values[row].map(value => made("td", {textContent: write(value)})));
   }));
 }

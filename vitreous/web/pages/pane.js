@@ -28,6 +28,9 @@ export class Pane {
 
   get method() { return this.start.methods[this.view.method]; }
 
+  // Whether the model has newer weights by now.
+  get isOld() { return this.observed !== null && this.observed.weights !== this.model.weights; }
+
   // Who computes the map: the page from attention or from tokens ("similarity"), or the server.
   get source() {
     const {method, feature} = this.view;

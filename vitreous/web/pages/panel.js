@@ -65,11 +65,7 @@ class Controls {
   constructor(methods, palettes, change) {
     this.methods = methods;
     this.change = change;
-    const group = (label, names) => {
-      const element = made("optgroup", {label});
-      element.append(...names.map(name => new Option(name, name)));
-      return element;
-    };
+    const group = (label, names) => made("optgroup", {label}, ...names.map(name => new Option(name, name)));
     const others = Object.keys(methods).filter(name => !IN_BROWSER.includes(name));
     at("method").append(group("At once, in this page", IN_BROWSER), group("By the model, on the server", others));
     at("palette").append(...palettes.names.map(name => new Option(name, name)));

@@ -14,8 +14,6 @@ const count = number => number.toLocaleString("en");
 
 export class RunCard {
   constructor(index, style, hasColor, onReload) {
-    this.root = made("article", {className: "card run"});
-    this.root.setAttribute("aria-labelledby", `run-${index}`);
     this.name = made("h2", {id: `run-${index}`});
     this.swatch = made("span", {className: `swatch ${style}`});
     this.swatch.hidden = !hasColor;
@@ -31,8 +29,9 @@ export class RunCard {
     this.reload.addEventListener("click", onReload);
     this.weights = made("span", {className: "quiet"});
     const row = made("div", {className: "row"}, this.open, this.reload, this.weights);
-    this.root.append(head, this.about, this.bar, this.progress, this.scores, this.problem, row);
-    at("runs").append(this.root);
+    const card = made("article", {className: "card run"}, head, this.about, this.bar, this.progress, this.scores, this.problem, row);
+    card.setAttribute("aria-labelledby", `run-${index}`);
+    at("runs").append(card);
   }
 
   show({description, status, metrics}) {
