@@ -50,8 +50,6 @@ def address(classifier):
 
 def wait_for_link(page, part):
     """Wait until the link of the page holds this, at its end or before another part."""
-    from playwright.sync_api import expect
-
     expect(page).to_have_url(re.compile(re.escape(part) + "(&|$)"), timeout=30_000)
 
 

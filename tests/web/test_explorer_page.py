@@ -159,8 +159,6 @@ DRAG = """([from, to]) => {
 
 
 def test_a_slider_that_is_dragged_changes_the_link_a_few_times_and_in_the_end(open_page, png):
-    from playwright.sync_api import expect
-
     page = open_page()
     drop(page, png)
     page.evaluate("""() => { const write = history.replaceState.bind(history); window.written = 0;

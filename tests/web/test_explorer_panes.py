@@ -235,8 +235,6 @@ def test_a_link_restores_both_panes(open_page, png, other_png):
 
 
 def test_panes_work_by_keyboard(open_page, png):
-    from playwright.sync_api import expect
-
     page = open_page()
     drop(page, png)
     page.focus("#stage")
@@ -278,21 +276,26 @@ def test_the_first_pane_closes_itself_and_what_the_second_shows_stays(open_page,
     names, drawn = [page.inner_text(one) for one in ("#b-caption", "#b-reading")], pixels(page, "b-added")
     page.click("#pane-close")
     page.wait_for_selector("#b-pane", state="detached")
-    assert [page.inner_text(one) for one in ("#caption", "#reading")] == names and pixels(page) == drawn
-    assert page.input_value("#model") == "1" and page.input_value("#method") == "attention"
-    assert page.inner_text("#image-name").startswith("other.png")
+    wait_until(
+        page, lambda: [page.inner_text(one) for one in ("#caption", "#reading")] == names and pixels(page) == drawn
+    )
+    expect(page.locator("#model")).to_have_value("1")
+    expect(page.locator("#method")).to_have_value("attention")
+    expect(page.locator("#image-name")).to_have_text(starting("other.png"))
     assert page.evaluate("document.activeElement.id") == "compare"
     page.mouse.move(*middle_of_patch(page, 3, 0))
-    assert "from the patch in row 3, column 0" in caption(page)
+    expect(page.locator("#caption")).to_contain_text("from the patch in row 3, column 0")
     page.mouse.move(5, 5)
     page.reload()
     page.wait_for_selector("#plots:not([hidden])")
-    assert caption(page) == names[0] and page.locator("#b-pane").count() == 0 and page.input_value("#model") == "1"
+    expect(page.locator("#caption")).to_have_text(names[0])
+    expect(page.locator("#b-pane")).to_have_count(0)
+    expect(page.locator("#model")).to_have_value("1")
     page.click("#compare")
     wait_for_text(page, "#b-caption", "·")
     page.click("#b-pane-close")
     page.wait_for_selector("#b-pane", state="detached")
-    assert caption(page) == names[0]
+    expect(page.locator("#caption")).to_have_text(names[0])
 
 
 def test_two_panes_look_right(open_page, png):

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from page_driver import wait_for_text
+from page_driver import expect, wait_for_text
 
 from vitreous.pretrained.load import load
 from vitreous.web.explorer.explorer import Explorer
@@ -25,8 +25,6 @@ def address(explorer):
 
 def shown(page, count):
     """Wait until so many images fit, and return their names."""
-    from playwright.sync_api import expect
-
     expect(page.locator("#gallery-count")).to_have_text(re.compile(rf"^{count} images?$"), timeout=30_000)
     expect(page.locator("#strip button")).to_have_count(count, timeout=30_000)
     return [one.get_attribute("data-image") for one in page.locator("#strip button").all()]
@@ -59,8 +57,6 @@ def test_the_strip_is_searched_filtered_and_walked_by_keys(open_page, explorer):
 
 
 def test_the_filters_are_in_the_link_which_restores_them(open_page, explorer):
-    from playwright.sync_api import expect
-
     page, gallery = open_page(), explorer.gallery
     shown(page, 30)
     page.select_option("#gallery-class", "blue")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from explorer_page import python_lines
-from page_driver import containing, drop_file, expect, starting, wait_for_text, wait_until, watched_pages
+from page_driver import containing, drop_file, ending, expect, starting, wait_for_text, wait_until, watched_pages
 from page_look import look_problems
 from video_clips import moving_square
 
@@ -284,14 +284,15 @@ def test_a_frame_that_is_cancelled_gives_way_to_the_one_that_is_shown(open_page,
         page.wait_for_selector("#busy:not([hidden])")
         page.click("#cancel")
         page.wait_for_selector("#busy", state="hidden")
-        assert page.inner_text("#clip-time").endswith(f"frame 1 of {FRAMES}")
+        expect(page.locator("#clip-time")).to_have_text(ending(f"frame 1 of {FRAMES}"))
         drop(page, clip, "other.webm")
         page.wait_for_selector("#busy:not([hidden])")
         page.click("#cancel")
         page.wait_for_selector("#busy", state="hidden")
     finally:
         hook.remove()
-    assert np.array_equal(shown_pixels(page), before) and page.inner_text("#image-name").startswith("square.webm")
+    assert np.array_equal(shown_pixels(page), before)
+    expect(page.locator("#image-name")).to_have_text(starting("square.webm"))
     page.focus("#scrub")
     page.keyboard.press("End")
     wait_for_frame(page, 39)
@@ -368,7 +369,7 @@ def test_a_link_restores_the_camera_in_its_panes(open_page, png):
     wait_for_text(page, "#live-numbers", "latency")
     wait_for_text(page, "#pane-title", "photo.png")
     wait_for_text(page, "#b-pane-title", "square.webm")
-    assert page.inner_text("#b-caption").startswith("attention")
+    expect(page.locator("#b-caption")).to_have_text(starting("attention"))
     page.check("#same-image")
     wait_for_text(page, "#pane-title", "square.webm")
     playwright.expect(page).to_have_url(re.compile(r"#layer=1&live=server&b=1&b\.method=attention"), timeout=WAIT)

@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from functools import partial
 
 import pytest
-from page_driver import expect, starting, wait_for_text, wait_until, watched_pages
+from explorer_page import drop
+from page_driver import drop_file, expect, starting, wait_for_text, wait_until, watched_pages
 from page_look import look_problems, tab_stops
 from running import paused_training
 
@@ -118,8 +119,6 @@ def finished(colored_folder, tmp_path_factory):
 
 
 def test_the_maps_grow_over_the_kept_steps(finished, serve_runs, open_runs):
-    from playwright.sync_api import expect
-
     history = read_map_history(finished)
     page = open_runs(serve_runs(finished))
     wait_for_text(page, "#step-value", f"{len(history.steps)} of {len(history.steps)} kept")
@@ -161,7 +160,7 @@ def test_what_old_weights_gave_is_dimmed_when_newer_ones_are_loaded(seen_by, fin
     page = open_runs(server, part="")
     drop(page, png)
     parts = ["#prediction", "#all-heads", "#plots", "#frame"]
-    assert [page.get_attribute(part, "aria-busy") for part in parts] == ["false"] * 4
+    wait_until(page, lambda: [page.get_attribute(part, "aria-busy") for part in parts] == ["false"] * 4)
     server.explorer.models.replace(0, load(finished))
     if seen_by == "return":
         page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
@@ -169,7 +168,7 @@ def test_what_old_weights_gave_is_dimmed_when_newer_ones_are_loaded(seen_by, fin
         page.select_option("#method", "gradient-rollout")
     wait_for_text(page, "#toast", "Newer weights of this model are loaded")
     wait_for_text(page, "#model-step", "what is dimmed is of older ones")
-    assert [page.get_attribute(part, "aria-busy") for part in parts] == ["true"] * 4
+    wait_until(page, lambda: [page.get_attribute(part, "aria-busy") for part in parts] == ["true"] * 4)
     assert page.evaluate("getComputedStyle(document.getElementById('frame')).opacity") == "0.45"
     drop_file(page, png, "again.png")
     page.wait_for_selector("#prediction[aria-busy=false]")
