@@ -12,7 +12,6 @@ tokens. No program that computes this model in float32 with the same matrix libr
 """
 
 import json
-import math
 import os
 import random
 import subprocess
@@ -101,8 +100,8 @@ def time_products(weights: str, side: int) -> None:
     """Print the time of the linear maps of a step."""
     from vitreous.pretrained.load import load
 
-    model = load(weights, "cpu", input_size=side).vit
-    tokens = BATCH * (math.prod(model.config.grid_size) + model.config.num_prefix_tokens)
+    model = load(weights, "cpu").vit
+    tokens = BATCH * ((side // model.config.patch_size) ** 2 + model.config.num_prefix_tokens)
     maps = [part for part in model.blocks.modules() if isinstance(part, torch.nn.Linear)]
     inputs = {size: torch.randn(tokens, size, requires_grad=True) for size in {part.in_features for part in maps}}
     gradients = {size: torch.randn(tokens, size) for size in {part.out_features for part in maps}}
