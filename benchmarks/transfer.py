@@ -1,7 +1,7 @@
 """Pretrained models on new classes: frozen features, fine-tuning, LoRA, and the time of a fine-tuning step.
 
 Command:  python benchmarks/transfer.py [--parts probe,embed,finetune,lora,few,step] [--images DIR] [--weights FILE]
-              [--input-size PIXELS] [--minutes 10] [--seeds 3]
+              [--input-size PIXELS] [--minutes 10] [--seeds 3] [--precision fp32]
 
 The images are a folder with one folder per class; 20 % of them, chosen by a hash of their content, are for testing.
 
@@ -49,10 +49,11 @@ def main() -> None:
     parser.add_argument("--input-size", type=int)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the steps that are timed")
     given = parser.parse_args()
     keep_freed_memory()
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
-    options = Options(given.images, given.weights, given.input_size, given.minutes, given.seeds)
+    options = Options(given.images, given.weights, given.input_size, given.minutes, given.seeds, given.precision)
     for part in given.parts.split(","):
         print(f"\n{part}", flush=True)
         PARTS[part](options)

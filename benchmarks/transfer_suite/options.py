@@ -25,6 +25,7 @@ class Options:
         input_size: its input size in pixels; None for its own.
         minutes: wall time of a training run on idle cores.
         seeds: number of training runs.
+        precision: of the steps that are timed, "fp32" or "bf16".
     """
 
     images: Path
@@ -32,6 +33,7 @@ class Options:
     input_size: int | None
     minutes: float
     seeds: int
+    precision: str = "fp32"
 
     def load(self) -> ImageClassifier:
         """Load the pretrained model."""

@@ -1,14 +1,15 @@
 """The time of a fine-tuning step, over transformers' Trainer on the same model, images, batch size and precision.
 
-Both fine-tune all weights of the same DINOv2 model in float32 with AdamW, gradients clipped to a norm of 1, random
-flips and batches of 32. Vitreous is `train("finetune")`, which decodes and resizes the images once and keeps them in
-memory. For the Trainer, as its users write it, a Dataset opens the JPEG file, flips it, and has the image processor
-resize and normalize it; `dataloader_num_workers` is 0, its default, or 2. A step includes everything between two
-reports of the loss, which come every ten steps: the batch, forward and backward pass, optimizer, logging. Reading
-images into memory, validation and checkpoints are not included. They take turns, each in a process of its own.
+Both fine-tune all weights of the same DINOv2 model with AdamW, gradients clipped to a norm of 1, random flips and
+batches of 32, in float32 or with torch's autocast to bfloat16. Vitreous is `train("finetune")`, which decodes and
+resizes the images once and keeps them in memory. For the Trainer, as its users write it, a Dataset opens the JPEG file,
+flips it, and has the image processor resize and normalize it; `dataloader_num_workers` is 0, its default, or 2. A step
+includes everything between two reports of the loss, which come every ten steps: the batch, forward and backward pass,
+optimizer, logging. Reading images into memory, validation and checkpoints are not included. They take turns, each in a
+process of its own.
 
 "products" is a floor for both: the forward and backward passes of the model's linear maps alone, on as many random
-tokens. No program that computes this model in float32 with the same matrix library takes a shorter step.
+tokens. No program that computes this model in this precision with the same matrix library takes a shorter step.
 """
 
 import json
@@ -56,7 +57,8 @@ def compare_steps(options: Options) -> None:
     times: dict[str, list[list[float]]] = {kind: [] for kind in kinds}
     for _ in range(ROUNDS):
         for kind, taken in times.items():
-            command = [sys.executable, __file__, kind, options.weights, str(options.input_size or 224), str(data)]
+            side = str(options.input_size or 224)
+            command = [sys.executable, __file__, kind, options.weights, side, options.precision, str(data)]
             path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
             environment = {**os.environ, "PYTHONPATH": path}
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
@@ -66,12 +68,13 @@ def compare_steps(options: Options) -> None:
     for kind in kinds[1:3]:
         print(
             f"{kind} (workers) takes {walls[kind] / walls['vitreous']:.2f} times as long as Vitreous "
-            f"(medians of {ROUNDS} rounds, {BATCH} images of {options.input_size or 224} pixels); bar {STEP_BAR}"
+            f"(medians of {ROUNDS} rounds, {BATCH} images of {options.input_size or 224} pixels, {options.precision}); "
+            f"bar {STEP_BAR}"
         )
     print(f"the linear maps alone: {walls['products'] / walls['vitreous']:.0%} of Vitreous' step")
 
 
-def time_vitreous(weights: str, side: int, data: Path) -> None:
+def time_vitreous(weights: str, side: int, precision: str, data: Path) -> None:
     """Print the time of a step of `train`."""
     from vitreous.callbacks import Callback, Progress
     from vitreous.process_tuning import keep_freed_memory
@@ -90,21 +93,24 @@ def time_vitreous(weights: str, side: int, data: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         train(
             "finetune", Path(name) / "run", data=f"folder:{data}", init=weights, batch_size=BATCH,
-            settings={"model.image_size": side, "precision": "fp32", **settings},
+            settings={"model.image_size": side, "precision": precision, **settings},
             callback=Reports(),
         )  # fmt: skip
     times.print_step()
 
 
-def time_products(weights: str, side: int) -> None:
+def time_products(weights: str, side: int, precision: str) -> None:
     """Print the time of the linear maps of a step."""
     from vitreous.pretrained.load import load
 
-    model = load(weights, "cpu").vit
+    model = load(weights, "cpu").vit.to(torch.bfloat16 if precision == "bf16" else torch.float32)
     tokens = BATCH * ((side // model.config.patch_size) ** 2 + model.config.num_prefix_tokens)
     maps = [part for part in model.blocks.modules() if isinstance(part, torch.nn.Linear)]
-    inputs = {size: torch.randn(tokens, size, requires_grad=True) for size in {part.in_features for part in maps}}
-    gradients = {size: torch.randn(tokens, size) for size in {part.out_features for part in maps}}
+    dtype = maps[0].weight.dtype
+    inputs = {
+        size: torch.randn(tokens, size, dtype=dtype, requires_grad=True) for size in {part.in_features for part in maps}
+    }
+    gradients = {size: torch.randn(tokens, size, dtype=dtype) for size in {part.out_features for part in maps}}
     times = StepTimes()
     for step in range(STEPS + 1):
         if step % REPORT_STEPS == 0:
@@ -136,7 +142,7 @@ class JpegImages(torch.utils.data.Dataset):
         return {"pixel_values": self.processor(image, return_tensors="pt")["pixel_values"][0], "labels": label}
 
 
-def time_trainer(weights: str, side: int, data: Path, workers: int) -> None:
+def time_trainer(weights: str, side: int, precision: str, data: Path, workers: int) -> None:
     """Print the time of a step of Trainer."""
     from transformers import Dinov2ForImageClassification, Trainer, TrainerCallback, TrainingArguments
 
@@ -159,7 +165,7 @@ def time_trainer(weights: str, side: int, data: Path, workers: int) -> None:
             str(Path(name) / "run"), per_device_train_batch_size=BATCH, max_steps=STEPS, learning_rate=5e-4,
             weight_decay=0.05, lr_scheduler_type="cosine", warmup_steps=STEPS // 10, logging_steps=REPORT_STEPS,
             save_strategy="no", report_to=[], dataloader_num_workers=workers, remove_unused_columns=False,
-            use_cpu=True, label_smoothing_factor=0.1, disable_tqdm=True,
+            use_cpu=True, bf16=precision == "bf16", label_smoothing_factor=0.1, disable_tqdm=True,
         )  # fmt: skip
         Trainer(model, arguments, train_dataset=images, callbacks=[Reports()]).train()
     times.print_step()
@@ -167,13 +173,13 @@ def time_trainer(weights: str, side: int, data: Path, workers: int) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """Time one of them."""
-    kind, weights, side, data = arguments
+    kind, weights, side, precision, data = arguments
     if kind == "vitreous":
-        time_vitreous(weights, int(side), Path(data))
+        time_vitreous(weights, int(side), precision, Path(data))
     elif kind == "products":
-        time_products(weights, int(side))
+        time_products(weights, int(side), precision)
     else:
-        time_trainer(weights, int(side), Path(data), int(kind.removeprefix("trainer-")))
+        time_trainer(weights, int(side), precision, Path(data), int(kind.removeprefix("trainer-")))
 
 
 if __name__ == "__main__":
