@@ -13,7 +13,7 @@ from vitreous.callbacks import Callback
 from vitreous.errors import InputError
 from vitreous.runs.run_folder import RunFolder
 from vitreous.training.distillation import DistillationSettings
-from vitreous.workflows import train as workflow
+from vitreous.workflows import train_start as workflow
 from vitreous.workflows.train import train
 
 STEPS = 4

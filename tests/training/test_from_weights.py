@@ -224,7 +224,7 @@ def test_weights_that_do_not_fit_are_named(base, colored_folder, tmp_path):
 
 def test_a_module_that_is_no_vit_of_vitreous_is_refused(colored_folder, tmp_path, monkeypatch):
     from vitreous.pretrained.wrap import wrap
-    from vitreous.workflows import train_model
+    from vitreous.workflows import train_start
 
     class Other(torch.nn.Module):
         def __init__(self):
@@ -235,7 +235,7 @@ def test_a_module_that_is_no_vit_of_vitreous_is_refused(colored_folder, tmp_path
             return self.patches(images).flatten(2).mean(2)
 
     wrapped = wrap(Other(), Preprocessing(SIZE, "squash", MEAN, STD, 4), class_names=[])
-    monkeypatch.setattr(train_model, "load", lambda *_, **__: wrapped)
+    monkeypatch.setattr(train_start, "load", lambda *_, **__: wrapped)
     with pytest.raises(InputError, match=r"'other' is a Other, observed but not converted: training needs weights"):
         train(finetune_recipe(colored_folder), tmp_path / "run", init="other")
 

@@ -5,7 +5,7 @@ A run goes through these steps: find the recipe, read the data, build the model,
 
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,67 +13,33 @@ import torch
 from vitreous.arguments import check_arguments, show
 from vitreous.callbacks import Callback, LogCallback
 from vitreous.data.loader import Normalize, TrainingBatches
-from vitreous.data.mixing import check_truth
-from vitreous.data.sources import absolute_source
 from vitreous.diagnostics.report.end_of_training import write_final_report, write_interim_report
 from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
-from vitreous.model.lora_file import LoRADescription
-from vitreous.model.serialization import check_sizes, save_config
+from vitreous.model.serialization import save_config
 from vitreous.records import Setting
-from vitreous.runs.metrics_log import MetricsLog, summary_writer
-from vitreous.runs.run_folder import (
-    RunFolder,
-    RunLock,
-    check_unused,
-    create_run,
-    drop_metrics_after,
-    open_run,
-    read_metrics,
-    write_metadata,
-)
-from vitreous.runtime import choose_precision, select_device
+from vitreous.runs.metrics_log import MetricsLog
+from vitreous.runs.run_folder import RunFolder, RunLock, drop_metrics_after, read_metrics, write_metadata
+from vitreous.runtime import select_device
 from vitreous.tasks.registry import find_task
-from vitreous.tasks.task import LossSettings, TaskMetric
+from vitreous.tasks.task import TaskMetric
 from vitreous.training import loop
-from vitreous.training.accumulation import check_micro_batches
-from vitreous.training.checkpoint import TrainingState, check_checkpoint, initial_state, restore
+from vitreous.training.checkpoint import TrainingState, initial_state, restore
 from vitreous.training.context import StopOnly, TrainContext
 from vitreous.training.distributed import init_distributed
 from vitreous.training.early_stopping import stops_early
-from vitreous.training.from_weights import (
-    InitDescription,
-    check_channels,
-    describe_tuning,
-    read_init,
-    recipe_from_weights,
-)
+from vitreous.training.from_weights import describe_tuning
 from vitreous.training.progressive_resizing import low_resolution
-from vitreous.training.provenance import (
-    ResumePlan,
-    check_data_folder,
-    created_by_launch,
-    data_changed,
-    recorded_images,
-    resumed_recipe,
-    run_metadata,
-    with_moved_data,
-)
-from vitreous.training.recipe import Recipe, with_settings
+from vitreous.training.provenance import ResumePlan, created_by_launch
+from vitreous.training.recipe import Recipe
 from vitreous.training.reference_comparison import find_reference
-from vitreous.training.training_data import TrainingData, check_changed_data, check_training_images, load_training_data
 from vitreous.training_film.filmstrip import write_filmstrip
 from vitreous.training_film.kept_maps import last_kept_step
-from vitreous.training_recipes import check_named, find_recipe
-from vitreous.training_recipes.finetune import suited_settings
-from vitreous.workflows.train_model import absolute_init, build_run_classifier, load_init, reload_init
+from vitreous.training_recipes import find_recipe
 from vitreous.workflows.train_result import TrainResult
+from vitreous.workflows.train_start import PreparedRun, absolute_init, build_run_classifier, resume_run, start_run
 
-LEAK_WARNING = (
-    "if the validation images are held out of the training images, they are others now: the model may have been "
-    "trained on some of them, and validation accuracy may be optimistic from here on"
-)
 FEW_STEPS = 50
 """A run with fewer steps gets a note: perhaps the folder is small and the recipe is for a large one."""
 
@@ -140,10 +106,10 @@ def train(
             changes = {}
         with closing(RunLock(context.note)) as lock:
             if restarted or resume:
-                run = _resume(context, chosen.name, data, changes, lock, accept_changed_data=accept_changed_data)
+                run = resume_run(context, chosen.name, data, changes, lock, accept_changed_data=accept_changed_data)
             else:
                 chosen = replace(chosen, data=data) if data is not None else chosen
-                run = _start(context, chosen, changes, lock)
+                run = start_run(context, chosen, changes, lock)
             return replace(_train(run, context), device=device)
 
 
@@ -156,134 +122,7 @@ def _merge_settings(settings: Mapping[str, Setting], common: Mapping[str, Settin
     return {**settings, **common}
 
 
-@dataclass(frozen=True)
-class _Run:
-    """A run that is ready to train."""
-
-    folder: RunFolder
-    recipe: Recipe
-    data: TrainingData
-    plan: ResumePlan | None = None
-    """None for a new run."""
-    init: ImageClassifier | None = None
-    """The model to start from; None if there is none, or a checkpoint."""
-    init_description: InitDescription | None = None
-    """Of the model that the run started from, whenever that was."""
-
-    @property
-    def steps(self) -> int:
-        return self.recipe.steps(len(self.data.training))
-
-    def lora(self, preprocessing: Preprocessing) -> LoRADescription | None:
-        """Describe the LoRA file that the run writes, if it does."""
-        if self.recipe.tune != "lora" or self.init_description is None:
-            return None
-        recipe = self.recipe
-        names = find_task(recipe.task).describe_outputs(self.data.training).class_names
-        fingerprint = self.init_description.fingerprint
-        return LoRADescription(recipe.init, fingerprint, recipe.lora, recipe.model, preprocessing, names, recipe.task)
-
-
-def _start(context: TrainContext, recipe: Recipe, settings: Mapping[str, Setting], lock: RunLock) -> _Run:
-    """Read the model and data of a new run, complete the recipe with what they decide, and create the run folder."""
-    for name in ("model.num_classes", "model.in_chans"):
-        if name in settings:
-            raise InputError(f"{name} is taken from the images: leave it out")
-    init = description = None
-    if name := settings.get("init", recipe.init):
-        context.on_rank0(lambda: check_unused(context.path))
-        init, description = load_init(str(name), context)
-        recipe = recipe_from_weights(recipe, init, suited_settings(recipe, settings), context.note)
-    else:
-        recipe = with_settings(recipe, settings)
-    context.on_rank0(lambda: check_unused(context.path))
-    check_named(recipe)
-    _check_settings(recipe, context)
-    data = load_training_data(recipe, context)
-    check_training_images(data, recipe, context)
-    training, channels = data.training, data.training.images_u8.shape[1]
-    if init is not None:
-        check_channels(init, channels, recipe)
-    task = find_task(recipe.task)
-    model = replace(recipe.model, num_classes=task.describe_outputs(training).num_outputs, in_chans=channels)
-    recipe = replace(
-        recipe,
-        model=model,
-        init=absolute_init(recipe.init),
-        batch_size=min(recipe.batch_size, len(training)),
-        precision=choose_precision(recipe.precision, context.device),
-        data=absolute_source(recipe.data),
-    )
-    check_micro_batches(recipe, context.distributed.world_size)  # again: fewer images make smaller batches
-    metadata = run_metadata(recipe, data.description, context.hardware, context.distributed.launch_id, description)
-    folder = context.on_rank0(lambda: create_run(context.path, metadata, lock))
-    return _Run(folder, recipe, data, init=init, init_description=description)
-
-
-def _resume(
-    context: TrainContext,
-    recipe_name: str,
-    source: str | None,
-    settings: Mapping[str, Setting],
-    lock: RunLock,
-    *,
-    accept_changed_data: bool,
-) -> _Run:
-    """Open the folder of an earlier run, read its data again and compare them with what the run was started with."""
-    folder, metadata = context.on_rank0(lambda: open_run(context.path, lock))
-    recipe = resumed_recipe(metadata, recipe_name, source, settings, folder)
-    _check_settings(recipe, context)
-    if source is None:
-        check_data_folder(recipe.data, folder)
-    context.on_rank0(lambda: _check_files(folder, recipe, recorded_images(metadata, folder)))
-    data = load_training_data(recipe, context)
-    recipe, notes = replace(recipe, data=context.on_rank0(lambda: recipe.data)), []  # each host may have them elsewhere
-    if data_changed(data.description, metadata):
-        if not accept_changed_data:
-            raise InputError(
-                f"the images of '{recipe.data}' aren't those that {folder.path} was started with: start a new run, "
-                "or continue with them by accept_changed_data (--accept-changed-data)"
-            )
-        context.on_rank0(lambda: check_changed_data(data, recipe, folder))
-        notes += [f"the images of '{recipe.data}' have changed: resuming with the present ones", LEAK_WARNING]
-    elif recipe.data != metadata["recipe"]["data"]:
-        metadata = with_moved_data(metadata, recipe.data)
-        context.on_rank0(lambda: write_metadata(folder, metadata))
-        context.note(f"the images are in {recipe.data} now: {folder.recipe} is updated")
-    if metadata.get("device") != context.hardware:
-        started = metadata.get("device")
-        notes.append(f"started on {started}: the result may differ from an uninterrupted run by rounding")
-    elif recipe.grad_accum_steps != metadata["recipe"].get("grad_accum_steps"):
-        notes.append("grad_accum_steps has changed: the result may differ from an uninterrupted run by rounding")
-    description = read_init(metadata, folder)
-    is_new = context.on_rank0(lambda: not folder.checkpoint.exists())  # other hosts may have no such folder
-    init = reload_init(recipe, description, context) if description is not None and is_new else None
-    return _Run(folder, recipe, data, ResumePlan(metadata, recipe, data.description, notes), init, description)
-
-
-def _check_files(folder: RunFolder, recipe: Recipe, images: int | None) -> None:
-    """Refuse damaged files of a run, before its images are read, which may take minutes."""
-    read_metrics(folder)
-    check_sizes(recipe.model, folder.checkpoint, str(folder.recipe), find_task(recipe.task).model_type)
-    if folder.checkpoint.exists():
-        check_checkpoint(folder.checkpoint, recipe, None if images is None else recipe.steps(images))
-
-
-def _check_settings(recipe: Recipe, context: TrainContext) -> None:
-    """Refuse what the task or so many processes can't do, or needs a missing package, before images are read."""
-    task = find_task(recipe.task)
-    check_micro_batches(recipe, context.distributed.world_size)
-    check_truth(task.truth, recipe.augment)
-    if recipe.distillation.weight and not task.can_distill:
-        raise InputError(f"{recipe.task} can't be distilled: set distillation.weight=0")
-    for field in fields(LossSettings):
-        if field.name not in task.loss_settings and getattr(recipe, field.name) != field.default:
-            raise InputError(f"the task {recipe.task} doesn't use {field.name}: set {field.name}={field.default}")
-    if recipe.tensorboard:
-        context.on_rank0(lambda: bool(summary_writer()))
-
-
-def _train(run: _Run, context: TrainContext) -> TrainResult:
+def _train(run: PreparedRun, context: TrainContext) -> TrainResult:
     """Build the model, restore the checkpoint if there is one, and take the steps that are left."""
     folder, recipe = run.folder, run.recipe
     is_new = context.on_rank0(lambda: not folder.checkpoint.exists())  # other hosts may have no such folder
@@ -312,7 +151,9 @@ def _train(run: _Run, context: TrainContext) -> TrainResult:
     return _result(state, run.steps, run, context, finished=finished)
 
 
-def _result(state: TrainingState, steps: int, run: _Run, context: TrainContext, *, finished: bool) -> TrainResult:
+def _result(
+    state: TrainingState, steps: int, run: PreparedRun, context: TrainContext, *, finished: bool
+) -> TrainResult:
     """Return the state of a run of so many steps when it ends here."""
     metric, folder = find_task(run.recipe.task).metric, run.folder
     score = _validation_score(state, metric, folder, context)
@@ -346,7 +187,7 @@ def _record_resume(plan: ResumePlan, step: int, folder: RunFolder, context: Trai
         context.on_rank0(lambda: write_metadata(folder, plan.metadata_after(step)))
 
 
-def _take_steps(state: TrainingState, run: _Run, preprocessing: Preprocessing, context: TrainContext) -> bool:
+def _take_steps(state: TrainingState, run: PreparedRun, preprocessing: Preprocessing, context: TrainContext) -> bool:
     """Take all steps that are left; return False if the callback stopped the run."""
     recipe, folder = run.recipe, run.folder
     batches = TrainingBatches(
@@ -368,7 +209,7 @@ def _take_steps(state: TrainingState, run: _Run, preprocessing: Preprocessing, c
         return loop.train(state, training_run)
 
 
-def _summary(parameters: int, run: _Run, context: TrainContext) -> str:
+def _summary(parameters: int, run: PreparedRun, context: TrainContext) -> str:
     counts = f"{len(run.data.training):,} images to train on, {len(run.data.validation):,} to validate on"
     world_size = context.distributed.world_size
     processes = f" · {world_size} processes" if world_size > 1 else ""
