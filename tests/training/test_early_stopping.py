@@ -13,9 +13,11 @@ from vitreous.model.config import ViTConfig
 from vitreous.runs.run_folder import RunFolder, read_metadata, read_metrics
 from vitreous.tasks.classification import evaluation
 from vitreous.tasks.classification.task import CLASSIFICATION
+from vitreous.tasks.evaluation import TrainingStatus, status_to_json
 from vitreous.tasks.task import TaskMetric
 from vitreous.training.early_stopping import BestValidation, parse_best, stops_early, validation_is_due
 from vitreous.training.recipe import Recipe
+from vitreous.training_recipes import find_recipe
 from vitreous.workflows.train import train
 
 TOP1 = CLASSIFICATION.metric
@@ -59,13 +61,15 @@ def test_a_run_ends_when_no_validation_is_better_and_keeps_the_best_weights(
     assert result.finished and result.step == validations[-1]["step"] < result.steps
     assert result.validation_score == 0.9
     best = validations[1]["step"]
+    assert f"stopped early after step {result.step} of {result.steps}" in callback.notes
     assert f"the weights are those of step {best}, of the best validation: 90.00%" in callback.notes
     worse_after_two()
     train(recipe, tmp_path / "short", callback=RecordingCallback(best))
     kept, expected = (load_file(tmp_path / name / "model.safetensors") for name in ("run", "short"))
     assert all(torch.equal(weight, expected[name]) for name, weight in kept.items())
     status = run_of(tmp_path / "run").status()
-    assert status is not None and status.message is None
+    assert status == TrainingStatus(result.step, result.steps, stopped_early=True) and status.message is None
+    assert status_to_json(status) == {"step": result.step, "steps": result.steps, "stopped_early": True}
 
 
 @pytest.mark.parametrize("stop_after", [10, 15, 20])
@@ -99,11 +103,26 @@ def test_patience_is_counted_in_whole_epochs_whatever_the_size_of_batches(images
     recipe = Recipe("mine", "cifar10", ViTConfig(), epochs=40, batch_size=10, early_stopping_epochs=2)
     validations = [step for step in range(1, recipe.steps(images) + 1) if validation_is_due(step, recipe, images)]
     for index, step in enumerate(validations[:-3]):
+        if step < recipe.steps(images) * recipe.schedule.warmup_fraction:
+            continue
         later = range(step, recipe.steps(images))
         assert (
             next(one for one in later if stops_early(one, BestValidation(step, 0.5, 1), recipe, images))
             == (validations[index + 2])
         )
+
+
+def test_patience_is_as_long_a_part_of_a_run_that_min_steps_made_longer():
+    recipe = replace(find_recipe("finetune"), batch_size=24, early_stopping_epochs=5)
+    early, best = BestValidation(3, 0.4, 1.0), BestValidation(30, 0.9, 1.0)  # ten epochs of 24 images are ten steps
+
+    def end(best, recipe):
+        return next(step for step in range(best.step, 201) if stops_early(step, best, recipe, 24))
+
+    assert [end(one, recipe) for one in (early, best)] == [20 + 100, 30 + 100]  # the warm-up takes 20 steps
+    assert end(best, replace(recipe, epochs=150)) == 30 + 6  # int(5 * 200 / 150)
+    whole = replace(recipe, min_steps=0, epochs=200)
+    assert [end(one, whole) for one in (early, best)] == [20 + 5, 30 + 5]
 
 
 def test_equal_accuracies_are_compared_by_their_loss():

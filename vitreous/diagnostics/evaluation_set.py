@@ -60,14 +60,14 @@ class TrainingRun:
                 metrics = read_metrics(self.folder)
         if images is None or not (metrics or self.folder.checkpoint.is_file()):
             return None
-        step = metrics[-1]["step"] if metrics else 0
+        step, stopped_early = metrics[-1]["step"] if metrics else 0, False
         if self.folder.checkpoint.is_file():
             with suppress(InputError):  # a damaged checkpoint says nothing about the weights
                 reader = CheckpointReader(self.folder.checkpoint)
                 step = reader.step
-                if stops_early(step, reader.best, self.recipe, images):
-                    return TrainingStatus(step, step)
-        return TrainingStatus(step, self.recipe.steps(images))
+                stopped_early = stops_early(step, reader.best, self.recipe, images)
+        steps = self.recipe.steps(images)
+        return TrainingStatus(step, steps, stopped_early and step < steps)
 
 
 @dataclass(frozen=True)

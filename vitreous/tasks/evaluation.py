@@ -12,20 +12,29 @@ from vitreous.files import write_text
 
 @dataclass(frozen=True)
 class TrainingStatus:
-    """The step that the evaluated weights are from, out of all steps of the run."""
+    """How many steps a run has taken, out of all.
+
+    Attributes:
+        step: The last step that it has taken.
+        steps: Of the whole run.
+        stopped_early: Whether it ended there by `early_stopping_epochs`; the weights are those of the best validation.
+    """
 
     step: int
     steps: int
+    stopped_early: bool = False
 
     @property
     def message(self) -> str | None:
         """A warning about an unfinished run; None for a finished one."""
-        return f"unfinished: step {self.step:,} of {self.steps:,}" if self.step < self.steps else None
+        if self.step >= self.steps or self.stopped_early:
+            return None
+        return f"unfinished: step {self.step:,} of {self.steps:,}"
 
 
 def status_to_json(status: TrainingStatus | None) -> dict[str, int]:
-    """Convert a status to the JSON keys "step" and "steps"; to none if it is unknown."""
-    return {} if status is None else asdict(status)
+    """Convert a status to the JSON keys "step" and "steps", and "stopped_early" if it did; to none if it is unknown."""
+    return {} if status is None else {name: value for name, value in asdict(status).items() if value is not False}
 
 
 @dataclass(frozen=True)

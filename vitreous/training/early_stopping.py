@@ -4,6 +4,7 @@ Which steps validate, and which of them ends the run, follows from the recipe, t
 validation so far. So a resumed run ends at the same step as an uninterrupted one.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from vitreous.arguments import show
 from vitreous.tasks.task import TaskMetric
-from vitreous.training.recipe import Recipe
+from vitreous.training.recipe import Recipe, count_steps
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ def validation_is_due(step: int, recipe: Recipe, images: int) -> bool:
 def stops_early(step: int, best: BestValidation | None, recipe: Recipe, images: int) -> bool:
     """Whether a run ends after a step, because the best validation was early_stopping_epochs before, or earlier.
 
+    These are epochs of the recipe: where min_steps makes a run longer than `epochs`, they are longer by the same
+    factor. The warm-up of the learning rate doesn't count.
+
     >>> from vitreous.model.config import ViTConfig
     >>> recipe = Recipe("mine", "cifar10", ViTConfig(), epochs=9, batch_size=10, early_stopping_epochs=2)
     >>> [stops_early(step, BestValidation(10, 0.5, 1.0), recipe, 100) for step in (20, 29, 30)]
@@ -56,8 +60,11 @@ def stops_early(step: int, best: BestValidation | None, recipe: Recipe, images: 
     """
     if not recipe.early_stopping_epochs or best is None:
         return False
-    patience = max(1, int(recipe.early_stopping_epochs * images / recipe.batch_size))
-    return step - best.step >= patience and validation_is_due(step, recipe, images)
+    steps = recipe.steps(images)
+    longer = steps / count_steps(recipe.epochs, images, recipe.batch_size)
+    patience = recipe.early_stopping_epochs * images / recipe.batch_size * longer
+    since = max(best.step, math.ceil(recipe.schedule.warmup_fraction * steps))
+    return step - since >= max(1, int(patience)) and validation_is_due(step, recipe, images)
 
 
 def parse_best(value: object) -> BestValidation | None:

@@ -46,8 +46,9 @@ class Recipe:
         ema_decay: EMA decay per step: an exponential moving average of the weights is evaluated and saved. none turns
             it off.
         validation_fraction: Fraction of the training set that is held out for validation.
-        early_stopping_epochs: Keep the weights of the best validation, and end the run if it was so many epochs ago;
-            0 trains to the end and keeps the last weights.
+        early_stopping_epochs: Keep the weights of the best validation, and end the run if it was so many epochs ago,
+            not counting the warm-up; 0 trains to the end and keeps the last weights. Where min_steps makes a run
+            longer, by whatever factor, so many epochs are longer by it too.
         checkpoint_seconds: Longest time between two checkpoints, which is also the work that a kill can cost.
         grad_accum_steps: Number of micro-batches into which each process cuts its part of a batch, to need less
             memory; same result.

@@ -145,6 +145,8 @@ def _train(run: PreparedRun, context: TrainContext) -> TrainResult:
         context.on_rank0(lambda: _draw_filmstrip(folder))
     if recipe.report:
         context.on_rank0(lambda: write_final_report(folder, context, finished=finished))
+    if finished and state.step < run.steps:
+        context.note(f"stopped early after step {state.step:,} of {run.steps:,}")
     if finished and state.best is not None:
         score = find_task(recipe.task).metric.format(state.best.score, 2)
         context.note(f"the weights are those of step {state.best.step}, of the best validation: {score}")

@@ -78,7 +78,7 @@ def read_evaluation(subject: ReportSubject, callback: Callback) -> Classificatio
         values = read_current(path, subject.classifier)
         if values is None or values.get("split") != (subject.split or values.get("split")):
             return None
-        own = {key: value for key, value in values.items() if key not in ("step", "steps")}
+        own = {key: value for key, value in values.items() if key not in ("step", "steps", "stopped_early")}
         found = from_json(ClassificationEvaluation, {"top5": None, "top5_interval": None, **own}, str(path))
     except InputError as error:
         callback.on_note(f"{error}; not used for the report")
