@@ -33,6 +33,7 @@ def legacy_run(tmp_path):
 
 
 ADDED_SINCE = {
+    "min_steps_between_validations",
     "report",
     "keep_maps",
     "task",

@@ -113,7 +113,7 @@ def test_patience_is_counted_in_whole_epochs_whatever_the_size_of_batches(images
 
 
 def test_patience_is_as_long_a_part_of_a_run_that_min_steps_made_longer():
-    recipe = replace(find_recipe("finetune"), batch_size=24, early_stopping_epochs=5)
+    recipe = replace(find_recipe("finetune"), batch_size=24, early_stopping_epochs=5, min_steps_between_validations=1)
     early, best = BestValidation(3, 0.4, 1.0), BestValidation(30, 0.9, 1.0)  # ten epochs of 24 images are ten steps
 
     def end(best, recipe):
@@ -123,6 +123,22 @@ def test_patience_is_as_long_a_part_of_a_run_that_min_steps_made_longer():
     assert end(best, replace(recipe, epochs=150)) == 30 + 6  # int(5 * 200 / 150)
     whole = replace(recipe, min_steps=0, epochs=200)
     assert [end(one, whole) for one in (early, best)] == [20 + 5, 30 + 5]
+
+
+def test_steps_between_validations_have_a_lower_bound():
+    recipe = find_recipe("finetune")
+
+    def validations(images, **changes):
+        changed = replace(recipe, **{"batch_size": min(32, images), **changes})
+        return [step for step in range(1, changed.steps(images) + 1) if validation_is_due(step, changed, images)]
+
+    assert validations(24) == list(range(10, 201, 10))  # an epoch is one step
+    assert validations(24, min_steps=205)[-2:] == [200, 205]
+    assert validations(24, min_steps_between_validations=0) == list(range(1, 201))
+    assert validations(320) == list(range(10, 201, 10)) and validations(1600) == list(range(50, 501, 50))
+    assert validations(100) == list(range(10, 201, 10))  # an epoch is 3.1 steps
+    with pytest.raises(InputError, match="min_steps_between_validations is -1: it must be 0 to"):
+        replace(recipe, min_steps_between_validations=-1)
 
 
 def test_equal_accuracies_are_compared_by_their_loss():

@@ -38,11 +38,15 @@ class BestValidation:
 def validation_is_due(step: int, recipe: Recipe, images: int) -> bool:
     """Whether to validate after a step: whenever a multiple of validate_every_epochs is full, and at the end.
 
+    Where that would be more often than every min_steps_between_validations, it is after each multiple of these.
+
     Args:
         step: the number of steps taken.
         recipe: of the run.
         images: number of training images.
     """
+    if (least := recipe.min_steps_between_validations) * recipe.batch_size > recipe.validate_every_epochs * images:
+        return step == recipe.steps(images) or step % least == 0
     before, after = (taken * recipe.batch_size / images / recipe.validate_every_epochs for taken in (step - 1, step))
     return step == recipe.steps(images) or int(after) > int(before)
 

@@ -46,6 +46,8 @@ class Recipe:
         ema_decay: EMA decay per step: an exponential moving average of the weights is evaluated and saved. none turns
             it off.
         validation_fraction: Fraction of the training set that is held out for validation.
+        min_steps_between_validations: Take at least so many steps from one validation to the next, which are more
+            epochs where images are few.
         early_stopping_epochs: Keep the weights of the best validation, and end the run if it was so many epochs ago,
             not counting the warm-up; 0 trains to the end and keeps the last weights. Where min_steps makes a run
             longer, by whatever factor, so many epochs are longer by it too.
@@ -101,6 +103,7 @@ class Recipe:
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     validation_fraction: float = 0.05
     validate_every_epochs: float = 1.0
+    min_steps_between_validations: int = 0
     early_stopping_epochs: float = 0.0
     checkpoint_seconds: float = 30.0
     grad_accum_steps: int = 1
@@ -125,8 +128,9 @@ class Recipe:
             )
         if self.epochs > MOST_EPOCHS:
             raise InputError(f"epochs is {self.epochs}: it must be at most {MOST_EPOCHS:,}")
-        if not 0 <= self.min_steps <= MOST_STEPS:
-            raise InputError(f"min_steps is {self.min_steps}: it must be 0 to {MOST_STEPS:,}")
+        for name in ("min_steps", "min_steps_between_validations"):
+            if not 0 <= getattr(self, name) <= MOST_STEPS:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be 0 to {MOST_STEPS:,}")
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}: it must be at least 0")
         for name in ("checkpoint_seconds", "early_stopping_epochs"):

@@ -34,6 +34,7 @@ def finetune() -> Recipe:
         model=named_config("S/16"),  # replaced by that of init
         epochs=10,
         min_steps=200,
+        min_steps_between_validations=10,
         batch_size=32,
         optimizer=OptimizerSettings(
             kind="adamw", learning_rate=5e-4, betas=(0.9, 0.999), layer_decay=0.6, clip_grad_norm=1.0
