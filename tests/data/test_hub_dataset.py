@@ -15,7 +15,7 @@ from PIL import Image
 
 from vitreous.data import hub_dataset
 from vitreous.data.read_options import ReadOptions
-from vitreous.data.sources import absolute_source, load_images
+from vitreous.data.sources import absolute_source, load_images, open_dataset
 from vitreous.errors import InputError
 
 RANDOM = np.random.default_rng(4)
@@ -295,6 +295,17 @@ def test_an_unusable_data_set_is_a_one_line_error(hub, tmp_path, case):
 def test_a_class_that_only_the_test_split_has_is_an_error(tmp_path):
     folder = write_files({**FOLDERS, "test/dog/1.png": png(1)}, tmp_path / "copy")
     assert "its test split has class(es) that train lacks: dog" in error_of(f"hf:{folder}", "test")
+    with pytest.raises(InputError, match="its test split has class\\(es\\) that train lacks: dog"):
+        open_dataset(f"hf:{folder}").check_splits()
+
+
+def test_parquet_splits_with_different_classes_are_refused_before_training(tmp_path):
+    same = write_files(SHARDS, tmp_path / "same")
+    open_dataset(f"hf:{same}").check_splits()
+    test = {"data/test-00000-of-00001.parquet": parquet(range(8, 12), names=["ant", "bee", "owl"])}
+    other = write_files({**SHARDS, **test}, tmp_path / "other")
+    with pytest.raises(InputError, match="its splits train and test have different classes: make them equal"):
+        open_dataset(f"hf:{other}").check_splits()
 
 
 INVALID_NAMES = {

@@ -8,7 +8,7 @@ from tiny_run import RecordingCallback, make_folder, tiny_recipe
 
 from vitreous.data.image_set import ImageSet
 from vitreous.data.loader import Normalize
-from vitreous.data.sources import load_train_validation
+from vitreous.data.sources import load_images, load_train_validation
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT, patchify
@@ -102,6 +102,25 @@ def test_an_unwritable_folder_is_reported_before_anything_is_read(colored_folder
     with pytest.raises(InputError, match="there is no folder"):
         train(tiny_recipe(tmp_path / "nowhere"), tmp_path / "new" / "run")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("change", ["missing", "empty", "renamed"])
+def test_a_test_split_that_evaluate_would_refuse_is_refused_before_images_are_read(change, tmp_path):
+    folder, callback = make_folder(tmp_path / "images", 12), RecordingCallback()
+    blue = folder / "test" / "blue"
+    if change == "renamed":
+        blue.rename(folder / "test" / "Blue")
+    else:
+        for path in blue.iterdir():
+            path.unlink()
+    if change == "missing":
+        blue.rmdir()
+    with pytest.raises(InputError) as raised:
+        train(tiny_recipe(folder), tmp_path / "run", callback=callback)
+    with pytest.raises(InputError) as later:
+        load_images(f"folder:{folder}", "test", (12, 20))
+    assert str(raised.value) == str(later.value) and "lue" in str(raised.value)
+    assert callback.notes == [] and not (tmp_path / "run").exists()
 
 
 def test_classes_without_validation_images_are_named(tmp_path):

@@ -49,6 +49,14 @@ class EncodedDataset(Dataset):
     """A dataset of image files, which may differ in size; other datasets come decoded and of one size."""
 
     @abstractmethod
+    def check_splits(self) -> None:
+        """Refuse splits with different classes, which a model could be trained on but not evaluated on.
+
+        Raises:
+            InputError: there are some.
+        """
+
+    @abstractmethod
     def encoded(self, split: str) -> EncodedImages:
         """Return the images of a split as they are stored.
 

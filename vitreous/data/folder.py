@@ -110,6 +110,15 @@ class ImageFolder(EncodedDataset):
             return training, training.select([])
         return training, self.load("validation", image_size, options, fraction)
 
+    def check_splits(self) -> None:
+        """Refuse splits with different classes, and classes without images.
+
+        Raises:
+            InputError: there are some.
+        """
+        for split in self.split_folders:
+            self.list_images(split)
+
     def encoded(self, split: str, held_out: float = 0.0) -> EncodedImages:
         """Return the images of a split as they are stored."""
         files = self.files(split, held_out)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitreous.data.class_names import distinct_class_names, same_class
+from vitreous.data.class_names import distinct_class_names, same_class, same_classes
 from vitreous.data.dataset import EncodedDataset
 from vitreous.data.decode_cache import decode_cached
 from vitreous.data.decoding import EncodedImages, read_file
@@ -89,6 +89,20 @@ class HubDataset(EncodedDataset):
             InputError: as `load`.
         """
         return self._stored(split).read()
+
+    def check_splits(self) -> None:
+        """Refuse splits with other classes than the training images; Parquet files are not fetched for it.
+
+        Raises:
+            InputError: there is one.
+        """
+        is_here = isinstance(self.repository, LocalRepository)
+        first = "train" if "train" in self.splits else self.splits[0]
+        for split in self.splits:
+            if is_image_name(self._files(split)[0]):
+                self._folder_labels(split)
+            elif is_here and not same_classes(self._stored(split).class_names, self._stored(first).class_names):
+                raise InputError(f"{self.name}: its splits {first} and {split} have different classes: make them equal")
 
     def state(self, split: str) -> object:
         """Return the class names, and name, size and modification time of the split's files."""

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from vitreous.data.available_memory import budget_bytes
+from vitreous.data.dataset import EncodedDataset
 from vitreous.data.image_set import ImageSet
 from vitreous.data.read_options import ReadOptions
-from vitreous.data.sources import absolute_source, load_train_validation
+from vitreous.data.sources import absolute_source, load_train_validation, open_dataset
 from vitreous.errors import InputError
 from vitreous.files import read_json
 from vitreous.model.serialization import CONFIG
@@ -27,6 +28,17 @@ class TrainingData:
     training: ImageSet
     validation: ImageSet
     description: DataDescription
+
+
+def check_splits(recipe: Recipe) -> None:
+    """Refuse data whose splits have different classes, before an image is read.
+
+    Raises:
+        InputError: they have, or there are no such data.
+    """
+    dataset = open_dataset(recipe.data)
+    if isinstance(dataset, EncodedDataset):
+        dataset.check_splits()
 
 
 def load_training_data(recipe: Recipe, context: TrainContext) -> TrainingData:

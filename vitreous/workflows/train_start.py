@@ -54,7 +54,13 @@ from vitreous.training.provenance import (
     with_moved_data,
 )
 from vitreous.training.recipe import Recipe, with_settings
-from vitreous.training.training_data import TrainingData, check_changed_data, check_training_images, load_training_data
+from vitreous.training.training_data import (
+    TrainingData,
+    check_changed_data,
+    check_splits,
+    check_training_images,
+    load_training_data,
+)
 from vitreous.training.whitening import whitening_weights
 from vitreous.training_recipes import check_named
 from vitreous.training_recipes.finetune import suited_settings
@@ -108,6 +114,7 @@ def start_run(context: TrainContext, recipe: Recipe, settings: Mapping[str, Sett
     context.on_rank0(lambda: check_unused(context.path))
     check_named(recipe)
     _check_settings(recipe, context)
+    context.on_rank0(lambda: check_splits(recipe))
     data = load_training_data(recipe, context)
     check_training_images(data, recipe, context)
     training, channels = data.training, data.training.images_u8.shape[1]
