@@ -13,6 +13,7 @@ from vitreous.data.folder import IMAGE_EXTENSIONS, open_image_folder
 from vitreous.data.image_set import ImageSet
 from vitreous.data.read_options import ReadOptions
 from vitreous.data.sources import evaluation_split
+from vitreous.data.splits import HoldOut
 from vitreous.errors import InputError
 from vitreous.imaging.reading import FORMATS
 
@@ -140,7 +141,7 @@ def test_files_in_no_split_are_listed_and_noted(with_splits):
         "valid/cat/000.png", "valid/cat/001.png",
     ]  # fmt: skip
     notes = []
-    open_image_folder(with_splits).load_train_validation(None, 0.0, ReadOptions(on_note=notes.append))
+    open_image_folder(with_splits).load_train_validation(None, HoldOut(0.0), ReadOptions(on_note=notes.append))
     assert notes == [
         f"8 file(s) in {with_splits} are skipped: .heic 3, .png 3, .jpg 1, none 1; `vitreous data` lists them"
     ]

@@ -11,7 +11,7 @@ from vitreous.data import sources
 from vitreous.data.image_set import ImageSet
 from vitreous.data.read_options import ReadOptions, read_options_for
 from vitreous.data.sources import SOURCES, PublishedImages, load_images
-from vitreous.data.splits import hold_out, in_test_split
+from vitreous.data.splits import HoldOut, hold_out, in_test_split
 from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import Preprocessing, preprocess_image
 
@@ -51,7 +51,7 @@ def test_train_and_validation_together_are_the_published_training_split(loaded_s
     train, validation, both = (
         load_images("cifar10", s, None, 0.2) for s in ("train", "validation", "train+validation")
     )
-    assert (len(train), len(validation), len(both)) == (32, 8, 40)
+    assert (len(train), len(validation), len(both)) == (31, 9, 40)  # some of each class
     images = [{image.numpy().tobytes() for image in split.images_u8} for split in (train, validation, both)]
     assert not images[0] & images[1] and images[0] | images[1] == images[2]
     assert set(loaded_splits) == {"train"}
@@ -72,6 +72,28 @@ def test_the_held_out_split_has_the_right_size(count, fraction):
     kept, held = hold_out(count, fraction)
     assert sorted([*kept, *held]) == list(range(count))
     assert abs(len(held) - count * fraction) <= 1 and (len(held) > 0) == (fraction > 0)
+
+
+@pytest.mark.parametrize(
+    ("counts", "fraction", "held"),
+    [((3, 3, 3, 3, 3, 3, 4, 4, 4, 4), 0.1, [1] * 10), ((4, 4), 0.1, [1, 1]), ((40, 1, 2), 0.1, [4, 0, 1]),
+     ((1, 1), 0.1, [0, 0]), ((30, 2, 3), 0.8, [24, 1, 2])],
+)  # fmt: skip
+def test_few_images_are_held_out_by_class(counts, fraction, held):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    kept, found = HoldOut(fraction).divide(labels)
+    assert sorted([*kept, *found]) == list(range(len(labels)))
+    assert np.bincount(labels[found], minlength=len(counts)).tolist() == held
+    assert np.bincount(labels[kept]).min() > 0
+    plain = HoldOut(fraction, by_class=False).divide(labels)
+    assert all(np.array_equal(one, other) for one, other in zip(plain, hold_out(len(labels), fraction), strict=True))
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.05, 0.1])
+def test_many_images_are_divided_as_before_whatever_their_classes(fraction):
+    labels = np.random.default_rng(1).integers(0, 10, 5000)
+    parts = zip(HoldOut(fraction).divide(labels), hold_out(5000, fraction), strict=True)
+    assert all(np.array_equal(one, other) for one, other in parts)
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0, 0.99, float("nan")])
@@ -111,8 +133,8 @@ def test_published_images_are_squashed_to_the_wanted_size(loaded_splits, monkeyp
 def test_shapes_have_boxes_and_masks(monkeypatch):
     monkeypatch.setattr(sources, "SHAPES_COUNTS_AND_SEEDS", {"train": (20, 1), "test": (10, 2)})
     train, validation = (load_images("shapes", split, (48, 48), 0.25) for split in ("train", "validation"))
-    assert train.images_u8.shape == (15, 3, 48, 48) and len(validation) == 5
-    assert train.boxes is not None and train.masks is not None and train.masks.shape == (15, 48, 48)
+    assert train.images_u8.shape == (13, 3, 48, 48) and len(validation) == 7
+    assert train.boxes is not None and train.masks is not None and train.masks.shape == (13, 48, 48)
     with pytest.raises(InputError, match="48 x 64"):
         load_images("shapes", "test", (48, 64))
 

@@ -210,7 +210,8 @@ def test_fewer_images_than_classes_are_refused(base, colored_folder, tmp_path):
         shutil.copy(source, folder / "train" / name / "0.png")
     shutil.copytree(colored_folder / "test", folder / "test")
     with pytest.raises(InputError, match=r"few' has 2 training images for 3 classes: add some"):
-        train(finetune_recipe(folder), tmp_path / "run", init=str(base))  # one of the three is held out
+        train(finetune_recipe(folder, validation_by_class=False), tmp_path / "run", init=str(base))
+    assert train(finetune_recipe(folder), tmp_path / "run", init=str(base)).finished  # none is held out
 
 
 def test_weights_that_do_not_fit_are_named(base, colored_folder, tmp_path):

@@ -272,6 +272,21 @@ def test_validation_images_that_changed_are_refused_too(tmp_path):
     assert train(recipe, path, resume=True, callback=RecordingCallback(1)).step == 2
 
 
+def test_a_run_from_before_validation_by_class_keeps_its_validation_images(tmp_path):
+    images, path = make_folder(tmp_path / "images", 12), tmp_path / "run"
+    recipe = tiny_recipe(images, epochs=2, validation_by_class=False)
+    train(recipe, tmp_path / "whole")
+    train(recipe, path, callback=RecordingCallback(1))
+    metadata = json.loads(RunFolder(path).recipe.read_text())
+    del metadata["recipe"]["validation_by_class"]
+    RunFolder(path).recipe.write_text(json.dumps(metadata))
+    assert train(recipe, path, resume=True).finished
+    assert results(path) == results(tmp_path / "whole")
+    today = train(tiny_recipe(images, epochs=2), tmp_path / "today")
+    data = [json.loads((one / "recipe.json").read_text())["data"] for one in (path, today.path)]
+    assert data[0] == metadata["data"] and data[0]["validation_fingerprint"] != data[1]["validation_fingerprint"]
+
+
 def test_settings_of_time_and_memory_may_change_on_resume(colored_folder, tmp_path):
     recipe, path = tiny_recipe(colored_folder, precision="fp32"), tmp_path / "run"
     train(recipe, tmp_path / "whole")

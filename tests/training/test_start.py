@@ -9,6 +9,7 @@ from tiny_run import RecordingCallback, make_folder, tiny_recipe
 from vitreous.data.image_set import ImageSet
 from vitreous.data.loader import Normalize
 from vitreous.data.sources import load_images, load_train_validation
+from vitreous.data.splits import HoldOut
 from vitreous.errors import InputError
 from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT, patchify
@@ -126,9 +127,11 @@ def test_a_test_split_that_evaluate_would_refuse_is_refused_before_images_are_re
 def test_classes_without_validation_images_are_named(tmp_path):
     callback = RecordingCallback()
     folder = make_folder(tmp_path / "images", 12)
-    train(tiny_recipe(folder, epochs=0.5), tmp_path / "run", callback=callback)
+    train(tiny_recipe(folder, epochs=0.5), tmp_path / "by-class", callback=callback)
+    assert not any("no image to validate on" in note for note in callback.notes)
+    train(tiny_recipe(folder, epochs=0.5, validation_by_class=False), tmp_path / "run", callback=callback)
     (note,) = [note for note in callback.notes if " no image to validate on" in note]
-    _, validation = load_train_validation(f"folder:{folder}", (12, 20))
+    _, validation = load_train_validation(f"folder:{folder}", (12, 20), HoldOut(0.05, by_class=False))
     missing = set(validation.class_names) - {validation.class_names[label] for label in validation.labels}
     assert note == f"{len(missing)} class(es) have no image to validate on: {', '.join(sorted(missing))}"
     callback.notes.clear()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from vitreous.data.decoding import EncodedImages
 from vitreous.data.image_set import ImageSet
 from vitreous.data.read_options import ReadOptions
-from vitreous.data.splits import hold_out
+from vitreous.data.splits import HoldOut
 
 
 class Dataset(ABC):
@@ -31,7 +31,7 @@ class Dataset(ABC):
         """
 
     def load_train_validation(
-        self, image_size: tuple[int, int] | None, fraction: float, options: ReadOptions
+        self, image_size: tuple[int, int] | None, hold_out: HoldOut, options: ReadOptions
     ) -> tuple[ImageSet, ImageSet]:
         """Load the training and the validation images, the latter held out of the former if there are no others.
 
@@ -41,7 +41,7 @@ class Dataset(ABC):
         training = self.load("train", image_size, options)
         if "validation" in self.splits:
             return training, self.load("validation", image_size, options)
-        kept, held_out = hold_out(len(training), fraction)
+        kept, held_out = hold_out.divide(training.labels.cpu().numpy())
         return training.select(kept), training.select(held_out)
 
 

@@ -26,7 +26,7 @@ from vitreous.data.decoding import EncodedImages, read_file
 from vitreous.data.file_tree import files_below, files_outside, is_broken_link, is_hidden
 from vitreous.data.image_set import ImageSet
 from vitreous.data.read_options import ReadOptions
-from vitreous.data.splits import SPLIT_NAMES, hold_out, in_test_split, split_in_name
+from vitreous.data.splits import SPLIT_NAMES, HoldOut, in_test_split, split_in_name
 from vitreous.errors import InputError, printable
 from vitreous.files import os_error_reason
 
@@ -34,6 +34,7 @@ IMAGE_EXTENSIONS = {
     *(".apng", ".avif", ".avifs", ".bmp", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf"),
     *(".jpg", ".jpx", ".mpo", ".pbm", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 }
+NONE_HELD_OUT = HoldOut(0.0)
 ALL_SPLIT_NAMES = {name for names in SPLIT_NAMES.values() for name in names}
 
 
@@ -75,7 +76,7 @@ class ImageFolder(EncodedDataset):
         return "validation" in self.split_folders
 
     def load(
-        self, split: str, image_size: tuple[int, int] | None, options: ReadOptions, held_out: float = 0.0
+        self, split: str, image_size: tuple[int, int] | None, options: ReadOptions, hold_out: HoldOut = NONE_HELD_OUT
     ) -> ImageSet:
         """Load the "train", "validation" or "test" images, in RGB; they are decoded once, into the cache folder.
 
@@ -83,18 +84,19 @@ class ImageFolder(EncodedDataset):
             split: which.
             image_size: (height, width) in pixels that images are resized to; without it all must have one size.
             options: how they are resized, and whether unreadable ones are skipped.
-            held_out: the fraction of the training images that is the validation split, if there is no other.
+            hold_out: which training images are the validation split, if there is no other.
 
         Raises:
             InputError: the folder is laid out differently, a class is empty, or images can't be read.
         """
-        identity = ("folder", str(self.folder.resolve()), split, held_out)
+        draw = ("by class",) if hold_out.by_class and hold_out.fraction else ()
+        identity = ("folder", str(self.folder.resolve()), split, hold_out.fraction, *draw)
         return decode_cached(
-            identity, self.state(split), lambda: self.encoded(split, held_out), image_size, options.for_split(split)
+            identity, self.state(split), lambda: self.encoded(split, hold_out), image_size, options.for_split(split)
         )
 
     def load_train_validation(
-        self, image_size: tuple[int, int] | None, fraction: float, options: ReadOptions
+        self, image_size: tuple[int, int] | None, hold_out: HoldOut, options: ReadOptions
     ) -> tuple[ImageSet, ImageSet]:
         """Load the training and the validation images; both stay on the disk.
 
@@ -105,10 +107,10 @@ class ImageFolder(EncodedDataset):
                 f"{len(skipped):,} file(s) in {self.folder} are skipped: {count_extensions(skipped)}; "
                 "`vitreous data` lists them"
             )
-        training = self.load("train", image_size, options, fraction)
-        if fraction == 0 and not self.has_validation:
+        training = self.load("train", image_size, options, hold_out)
+        if not self.has_validation and not self.files("validation", hold_out):
             return training, training.select([])
-        return training, self.load("validation", image_size, options, fraction)
+        return training, self.load("validation", image_size, options, hold_out)
 
     def check_splits(self) -> None:
         """Refuse splits with different classes, and classes without images.
@@ -119,9 +121,9 @@ class ImageFolder(EncodedDataset):
         for split in self.split_folders:
             self.list_images(split)
 
-    def encoded(self, split: str, held_out: float = 0.0) -> EncodedImages:
+    def encoded(self, split: str, hold_out: HoldOut = NONE_HELD_OUT) -> EncodedImages:
         """Return the images of a split as they are stored."""
-        files = self.files(split, held_out)
+        files = self.files(split, hold_out)
         return EncodedImages(
             lambda index: read_file(files[index].path),
             [file.label for file in files],
@@ -135,7 +137,7 @@ class ImageFolder(EncodedDataset):
         stats = [(str(file.path.relative_to(self.folder)), file.size_bytes, file.modified_ns) for file in files]
         return self.class_names, stats
 
-    def files(self, split: str, held_out: float = 0.0) -> list[ImageFile]:
+    def files(self, split: str, hold_out: HoldOut = NONE_HELD_OUT) -> list[ImageFile]:
         """Return the files of a split; the files of a simple DIR/CLASS are read for it.
 
         Raises:
@@ -146,7 +148,7 @@ class ImageFolder(EncodedDataset):
             files = _split_by_hash(files, "test" if split == "test" else "train", self.folder)
         if split == "test" or self.has_validation:
             return files
-        kept, held = hold_out(len(files), held_out)
+        kept, held = hold_out.divide([file.label for file in files])
         return [files[index] for index in (held if split == "validation" else kept)]
 
     def skipped_files(self) -> list[Path]:

@@ -15,7 +15,7 @@ from vitreous.data.image_set import ImageSet
 from vitreous.data.mnist import load_mnist
 from vitreous.data.read_options import ReadOptions
 from vitreous.data.shapes import draw_shapes
-from vitreous.data.splits import SPLITS
+from vitreous.data.splits import SPLITS, HoldOut
 from vitreous.errors import InputError, unknown
 from vitreous.imaging.preprocessing import resize_images
 
@@ -82,7 +82,7 @@ def load_images(
     source: str,
     split: str,
     image_size: ImageSize = None,
-    validation_fraction: float = DEFAULT_FRACTION,
+    hold_out: HoldOut | float = DEFAULT_FRACTION,
     options: ReadOptions | None = None,
 ) -> ImageSet:
     """Load a split of a dataset.
@@ -91,8 +91,8 @@ def load_images(
         source: one of `SOURCES`, such as "cifar10" or "folder:photos".
         split: "train", "validation", "test" or "train+validation".
         image_size: (height, width) in pixels that images are resized to; without it they keep their size.
-        validation_fraction: the fraction of the training images that is the validation split, if the dataset has
-            none. Which images these are doesn't depend on the seed of a run.
+        hold_out: which training images are the validation split, if the dataset has none; or only what fraction of
+            them. It doesn't depend on the seed of a run.
         options: how images are resized (squashed by default), and whether unreadable ones are skipped.
 
     Returns:
@@ -109,18 +109,19 @@ def load_images(
         raise unknown("split", split, dict.fromkeys([*dataset.splits, "validation"]))  # one is held out if need be
     if split == "test" or (split in dataset.splits and "train" not in dataset.splits):
         return dataset.load(split, image_size, options or ReadOptions())
-    training, validation = dataset.load_train_validation(image_size, validation_fraction, options or ReadOptions())
+    hold_out = _as_hold_out(hold_out)
+    training, validation = dataset.load_train_validation(image_size, hold_out, options or ReadOptions())
     if split == "train+validation":
         return _concatenate(training, validation)
     if split == "validation" and len(validation) == 0:
-        raise InputError(f"validation_fraction {validation_fraction} leaves no validation images: raise it")
+        raise InputError(f"validation_fraction {hold_out.fraction} leaves no validation images: raise it")
     return training if split == "train" else validation
 
 
 def load_train_validation(
     source: str,
     image_size: ImageSize = None,
-    validation_fraction: float = DEFAULT_FRACTION,
+    hold_out: HoldOut | float = DEFAULT_FRACTION,
     options: ReadOptions | None = None,
 ) -> tuple[ImageSet, ImageSet]:
     """Load the training and the validation images of a dataset, read once; there may be no validation images.
@@ -128,7 +129,11 @@ def load_train_validation(
     Raises:
         InputError: as `load_images`.
     """
-    return open_dataset(source).load_train_validation(image_size, validation_fraction, options or ReadOptions())
+    return open_dataset(source).load_train_validation(image_size, _as_hold_out(hold_out), options or ReadOptions())
+
+
+def _as_hold_out(given: HoldOut | float) -> HoldOut:
+    return given if isinstance(given, HoldOut) else HoldOut(given)
 
 
 def evaluation_split(source: str, split: str, on_note: Callable[[str], object]) -> str:

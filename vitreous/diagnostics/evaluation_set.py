@@ -121,11 +121,11 @@ def open_evaluation_set(
     task.check_model(classifier)  # before images are read, which may take minutes
     source = absolute_source(data or training_source(run, classifier))
     own = run is not None and is_own_data(run, source, classifier)
-    fraction = run.recipe.validation_fraction if run is not None and own else DEFAULT_FRACTION
+    hold_out = run.recipe.hold_out if run is not None and own else DEFAULT_FRACTION
     known_source = run.recipe.data if run is not None and own else source
     options = read_options_of(classifier, run, known_source, skip_unreadable=skip_unreadable)
     found_split = evaluation_split(source, split, options.on_note)
-    images = load_images(source, found_split, classifier.preprocessing.input_size, fraction, options)
+    images = load_images(source, found_split, classifier.preprocessing.input_size, hold_out, options)
     images = fit_images(classifier, images, source)
     if missing := [name for name in task.truth if getattr(images, name) is None]:
         raise InputError(f"'{source}' has no {missing[0]}, by which {task.name} is measured: choose other --data")
@@ -183,7 +183,7 @@ def is_own_data(run: TrainingRun, source: str, classifier: ImageClassifier) -> b
     options = read_options_of(classifier, run, run.recipe.data)
     input_size = classifier.preprocessing.input_size
     try:
-        splits = load_train_validation(source, input_size, run.recipe.validation_fraction, options)
+        splits = load_train_validation(source, input_size, run.recipe.hold_out, options)
     except InputError:  # a folder with test images only
         return False
     truth = find_task(run.recipe.task).truth

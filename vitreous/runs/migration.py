@@ -32,6 +32,8 @@ RECIPE_VALUES = {"resize_mode": {"stretch": "squash"}}
 """Values of a recipe by the key of today."""
 NATIVE_SIZES = {"cifar10": (32, 32), "cifar100": (32, 32), "mnist": (28, 28)}
 """Sources that were resized by bilinear interpolation before recipes recorded it; images of files were not."""
+UNRECORDED_SETTINGS = {"validation_by_class": False}
+"""Settings that earlier runs didn't have, with the values that they went by, where these aren't the defaults."""
 METRICS_KEYS = {"pictures_per_second": "images_per_second"}
 """Keys of the lines of metrics.jsonl."""
 
@@ -93,6 +95,14 @@ def migrate_run_metadata(metadata: Mapping[str, object]) -> dict[str, object]:
     """Return the contents of recipe.json, or of a reference curve, under today's names."""
     recipe = metadata.get("recipe")
     return {**metadata, "recipe": migrate_recipe(recipe)} if isinstance(recipe, Mapping) else dict(metadata)
+
+
+def with_unrecorded_settings(metadata: Mapping[str, object]) -> dict[str, object]:
+    """Return the contents of the recipe.json of a run, with what the run went by before there were settings for it."""
+    recipe = metadata.get("recipe")
+    if not isinstance(recipe, Mapping) or "validation_fraction" not in recipe:
+        return dict(metadata)
+    return {**metadata, "recipe": {**UNRECORDED_SETTINGS, **recipe}}
 
 
 def migrate_metrics(line: Mapping[str, float | str | None]) -> dict[str, float | str | None]:

@@ -22,7 +22,7 @@ from vitreous.files import (
 )
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.serialization import CONFIG, WEIGHTS
-from vitreous.runs.migration import migrate_metrics, migrate_run_metadata
+from vitreous.runs.migration import migrate_metrics, migrate_run_metadata, with_unrecorded_settings
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -218,7 +218,7 @@ def read_metadata(folder: RunFolder) -> dict[str, Any]:
         raise InputError(f"{folder.recipe} has no JSON object 'recipe': {advice}")
     if not isinstance(metadata.get("data", {}), dict):
         raise InputError(f"in {folder.recipe}, 'data' is no JSON object: {advice}")
-    return migrate_run_metadata(metadata)
+    return with_unrecorded_settings(migrate_run_metadata(metadata))
 
 
 def check_unused(path: Path | str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from vitreous.data.augment import Augment
+from vitreous.data.splits import HoldOut
 from vitreous.errors import InputError
 from vitreous.imaging.geometry import check_patch_count
 from vitreous.imaging.preprocessing import LEAST_CROP, FixedSizeMode, Interpolation
@@ -46,6 +47,8 @@ class Recipe:
         ema_decay: EMA decay per step: an exponential moving average of the weights is evaluated and saved. none turns
             it off.
         validation_fraction: Fraction of the training set that is held out for validation.
+        validation_by_class: Hold out so much of each class, and at least one image where a class has two, if a draw
+            from all images would leave a class without any.
         min_steps_between_validations: Take at least so many steps from one validation to the next, which are more
             epochs where images are few.
         early_stopping_epochs: Keep the weights of the best validation, and end the run if it was so many epochs ago,
@@ -102,6 +105,7 @@ class Recipe:
     ema_decay: float | None = None
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     validation_fraction: float = 0.05
+    validation_by_class: bool = True
     validate_every_epochs: float = 1.0
     min_steps_between_validations: int = 0
     early_stopping_epochs: float = 0.0
@@ -171,6 +175,11 @@ class Recipe:
             pixels = getattr(self.augment, name)
             if pixels >= min(image_size):
                 raise InputError(f"augment.{name} is {pixels}: it must be less than the image's sides")
+
+    @property
+    def hold_out(self) -> HoldOut:
+        """Which training images are held out to validate on, where the data has no others."""
+        return HoldOut(self.validation_fraction, self.validation_by_class)
 
     def steps(self, images: int) -> int:
         """Return the number of optimizer steps in the whole run with so many training images."""

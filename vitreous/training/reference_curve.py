@@ -24,7 +24,9 @@ from vitreous.training.provenance import RESUMABLE_SETTINGS, DataDescription, re
 from vitreous.training.recipe import Recipe
 
 CURVES = Path(__file__).parents[1] / "training_recipes" / "curves"
-IGNORED_SETTINGS = frozenset(("seed", "data", "precision", "validate_every_epochs", *RESUMABLE_SETTINGS))
+IGNORED_SETTINGS = frozenset(
+    ("seed", "data", "precision", "validate_every_epochs", "validation_by_class", *RESUMABLE_SETTINGS)
+)
 """Settings that may differ from the reference's. The data are compared by their source and their numbers of images."""
 MOST_NAMED = 3
 """How many of the differing settings a message names."""

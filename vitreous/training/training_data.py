@@ -53,7 +53,7 @@ def load_training_data(recipe: Recipe, context: TrainContext) -> TrainingData:
     )
     context.note(f"reading {source}")
     training, validation = context.distributed.local_rank0_first(
-        lambda: load_train_validation(source, recipe.model.image_size, recipe.validation_fraction, options)
+        lambda: load_train_validation(source, recipe.model.image_size, recipe.hold_out, options)
     )
     description = describe_data(source, training, validation, find_task(recipe.task).truth)
     mine = (description.fingerprint, description.validation_fingerprint)

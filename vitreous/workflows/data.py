@@ -14,7 +14,7 @@ from vitreous.data.folder import ImageFolder, count_extensions
 from vitreous.data.inspection import DECODED_GRAY, InspectedImage, find_duplicates, inspect_encoded, inspect_images
 from vitreous.data.read_options import ReadOptions
 from vitreous.data.sources import DEFAULT_FRACTION, open_dataset
-from vitreous.data.splits import hold_out
+from vitreous.data.splits import HoldOut
 from vitreous.errors import InputError
 from vitreous.training_recipes import find_recipe
 
@@ -136,9 +136,9 @@ def inspect_data(source: str, recipe: str | None = None, *, callback: Callback |
     DataReport(shapes: 9,500 train, 500 validation, 2,000 test, 8 classes, 0 problem(s))
     """
     selected = find_recipe(recipe) if recipe is not None else None
-    fraction = selected.validation_fraction if selected is not None else DEFAULT_FRACTION
+    hold_out = selected.hold_out if selected is not None else HoldOut(DEFAULT_FRACTION)
     sizes = [selected.model.image_size] if selected is not None else [(side, side) for side in SIDES]
-    contents = _inspect(open_dataset(source), fraction, callback or Callback())
+    contents = _inspect(open_dataset(source), hold_out, callback or Callback())
     if all(image.error is not None for image in contents.images):
         first = contents.images[0].error
         raise InputError(f"{source}: none of the {len(contents.images)} images can be read, the first: {first}")
@@ -156,46 +156,46 @@ class _Contents:
     skipped: Sequence[Path] = ()
 
 
-def _inspect(dataset: Dataset, fraction: float, callback: Callback) -> _Contents:
+def _inspect(dataset: Dataset, hold_out: HoldOut, callback: Callback) -> _Contents:
     if isinstance(dataset, ImageFolder):
-        return _inspect_folder(dataset, fraction, callback)
+        return _inspect_folder(dataset, hold_out, callback)
     if isinstance(dataset, EncodedDataset):
-        return _inspect_encoded(dataset, fraction, callback)
-    return _inspect_decoded(dataset, fraction, callback)
+        return _inspect_encoded(dataset, hold_out, callback)
+    return _inspect_decoded(dataset, hold_out, callback)
 
 
-def _inspect_folder(folder: ImageFolder, fraction: float, callback: Callback) -> _Contents:
+def _inspect_folder(folder: ImageFolder, hold_out: HoldOut, callback: Callback) -> _Contents:
     held = ("validation",) if "train" in folder.splits else ()
     splits = tuple(split for split in SPLITS if split in (*folder.splits, *held))
-    images = [image for split in splits for image in inspect_encoded(folder.encoded(split, fraction), split, callback)]
-    held_out = None if folder.has_validation else fraction
+    images = [image for split in splits for image in inspect_encoded(folder.encoded(split, hold_out), split, callback)]
+    held_out = None if folder.has_validation else hold_out.fraction
     return _Contents(folder.class_names, splits, images, held_out, folder.skipped_files())
 
 
-def _inspect_decoded(dataset: Dataset, fraction: float, callback: Callback) -> _Contents:
+def _inspect_decoded(dataset: Dataset, hold_out: HoldOut, callback: Callback) -> _Contents:
     """Inspect images that are published decoded and of one size."""
-    training, validation = dataset.load_train_validation(None, fraction, ReadOptions())
+    training, validation = dataset.load_train_validation(None, hold_out, ReadOptions())
     test = dataset.load("test", None, ReadOptions())
     images: list[InspectedImage] = []
     for number, (split, part) in enumerate(zip(SPLITS, (training, validation, test), strict=True), 1):
         images += inspect_images(part, split)
         callback.on_progress(Progress(number, len(SPLITS), split))
-    return _Contents(training.class_names, SPLITS, images, fraction)
+    return _Contents(training.class_names, SPLITS, images, hold_out.fraction)
 
 
-def _inspect_encoded(dataset: EncodedDataset, fraction: float, callback: Callback) -> _Contents:
+def _inspect_encoded(dataset: EncodedDataset, hold_out: HoldOut, callback: Callback) -> _Contents:
     """Inspect images as they are stored, whatever their sizes; the held-out ones are the same as in a run."""
     own_validation = "validation" in dataset.splits
     training = dataset.encoded("train")
     images, class_names = inspect_encoded(training, "train", callback), training.class_names
     readable = [index for index, image in enumerate(images) if image.error is None]
     if readable and not own_validation:
-        for position in hold_out(len(readable), fraction)[1]:
+        for position in hold_out.divide([images[index].label for index in readable])[1]:
             images[readable[position]] = replace(images[readable[position]], split="validation")
     for split in (split for split in SPLITS[1:] if split in dataset.splits):
         images += inspect_encoded(dataset.encoded(split), split, callback)
     splits = tuple(split for split in SPLITS if split in (*dataset.splits, "validation"))
-    return _Contents(class_names, splits, images, None if own_validation else fraction)
+    return _Contents(class_names, splits, images, None if own_validation else hold_out.fraction)
 
 
 def _report(source: str, recipe: str | None, contents: _Contents, sizes: Sequence[tuple[int, int]]) -> DataReport:

@@ -85,4 +85,4 @@ def _validation_images(test: EvaluationSet) -> ImageSet:
     source = test.source if test.is_own else recipe.data
     options = read_options_of(test.classifier, test.run, recipe.data)
     input_size = test.classifier.preprocessing.input_size
-    return load_images(source, "validation", input_size, recipe.validation_fraction, options)
+    return load_images(source, "validation", input_size, recipe.hold_out, options)

@@ -177,9 +177,9 @@ def _load_images(
 ) -> ImageSet:
     """Load all images of the split."""
     own = run is not None and source == absolute_source(run.recipe.data)
-    fraction = run.recipe.validation_fraction if run is not None and own else DEFAULT_FRACTION
+    hold_out = run.recipe.hold_out if run is not None and own else DEFAULT_FRACTION
     options = read_options_of(classifier, run, source)
-    images = load_images(source, request.split, classifier.preprocessing.input_size, fraction, options)
+    images = load_images(source, request.split, classifier.preprocessing.input_size, hold_out, options)
     if classifier.class_names:
         return fit_images(classifier, images, source)
     if request.target == "true":

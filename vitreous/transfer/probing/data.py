@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitreous.callbacks import Callback
 from vitreous.data.sources import absolute_source
-from vitreous.data.splits import hold_out
+from vitreous.data.splits import hold_out_by_class
 from vitreous.downloads import cache_dir, file_lock
 from vitreous.errors import InputError
 from vitreous.files import make_folder
@@ -170,7 +170,7 @@ def split_features(features: FeatureSet, validation_fraction: float, callback: C
     if "validation" in names and test_name != "validation":
         validation = _part(features, "validation")
     else:
-        kept, held = _hold_out(training.labels.numpy(), validation_fraction)
+        kept, held = hold_out_by_class(training.labels.numpy(), validation_fraction)
         training, validation = training.select(kept), training.select(held)
     if not len(validation):
         raise InputError(
@@ -195,18 +195,3 @@ def _test_split(source: str, names: set[str], callback: Callback) -> str:
 def _part(features: FeatureSet, split: str) -> LabeledFeatures:
     chosen = np.array([name == split for name in features.splits])
     return LabeledFeatures(torch.from_numpy(features.vectors[chosen]), torch.from_numpy(features.labels[chosen]))
-
-
-def _hold_out(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Divide the images of each class by `hold_out`, so that small classes are in both parts; a single one is kept.
-
-    Raises:
-        InputError: the fraction is outside 0 to 1, or leaves none of a class.
-    """
-    kept, held = [], []
-    for label in np.unique(labels):
-        (members,) = np.nonzero(labels == label)
-        own, other = hold_out(len(members), fraction) if len(members) > 1 else (np.arange(1), np.arange(0))
-        kept.append(members[own])
-        held.append(members[other])
-    return np.sort(np.concatenate(kept)), np.sort(np.concatenate(held))
