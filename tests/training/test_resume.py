@@ -272,6 +272,24 @@ def test_validation_images_that_changed_are_refused_too(tmp_path):
     assert train(recipe, path, resume=True, callback=RecordingCallback(1)).step == 2
 
 
+@pytest.mark.parametrize("variant", ["lora", "no average"])
+def test_what_is_gone_of_a_finished_model_is_written_again(variant, colored_folder, tmp_path):
+    changes = dict(VARIANTS[variant])
+    if variant == "lora":
+        changes["init"] = str(make_base(tmp_path / "base"))
+    path, recipe = tmp_path / "run", tiny_recipe(colored_folder, epochs=1, **changes)
+    train(recipe, path)
+    names = ["config.json", "model.safetensors", *(["lora.safetensors"] if variant == "lora" else [])]
+    before = {name: (path / name).read_bytes() for name in names}
+    for gone in (names, names[:1], names[1:]):
+        for name in gone:
+            (path / name).unlink()
+        callback = RecordingCallback()
+        assert train(recipe, path, resume=True, callback=callback).finished
+        assert callback.notes[-1] == f"the run is finished: {' and '.join(gone)} written again from its checkpoint"
+        assert {name: (path / name).read_bytes() for name in names} == before
+
+
 def test_a_run_from_before_validation_by_class_keeps_its_validation_images(tmp_path):
     images, path = make_folder(tmp_path / "images", 12), tmp_path / "run"
     recipe = tiny_recipe(images, epochs=2, validation_by_class=False)

@@ -14,6 +14,9 @@ from vitreous.cli.console import ConsoleCallback, Update, print_line, progress_o
 from vitreous.cli.flags import DeviceName, Flag, OutputFile
 from vitreous.errors import InputError
 
+RESULTS = ("model.safetensors", "lora.safetensors", "metrics.jsonl", "figures/curves.png", "report.html")
+"""What the summary of a run lists, as far as it is there."""
+
 
 def train(
     recipe: str | None = None,
@@ -80,8 +83,7 @@ def train(
         return EXIT_INTERRUPTED
     if result.validation_score is not None:
         print_line(f"validation {result.metric.label} {result.metric.format(result.validation_score, 2)}")
-    page = ", report.html" if (result.path / "report.html").is_file() else ""
-    print_line(f"{result.path}: model.safetensors, metrics.jsonl, figures/curves.png{page}")
+    print_line(f"{result.path}: {', '.join(name for name in RESULTS if (result.path / name).is_file())}")
     folder = shlex.quote(str(result.path))
     print_line(f"next: vitreous evaluate {folder}, vitreous report {folder}")
     return 0

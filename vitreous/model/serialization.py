@@ -187,7 +187,7 @@ def fill_weights(vit: ViT, path: Path) -> None:
         InputError: there is no such file, it is damaged, or its tensors don't fit the model.
     """
     if not path.is_file():
-        raise InputError(f"{path} is not there: the run has no weights yet, train it first")
+        raise InputError(f"{path} is not there: the run has no weights yet, train or resume it (--resume) first")
     try:
         tensors = load_file(path)
         if any(name.startswith("stem.layers.") for name in tensors):

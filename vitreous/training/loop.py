@@ -318,11 +318,7 @@ def save_checkpoint(state: TrainingState, setup: TrainSetup) -> None:
 
 def _write_files(checkpoint: Checkpoint, setup: TrainSetup) -> None:
     metric = setup.task.metric
-    with setup.folder.writing():
-        write_weights(plain_weights(checkpoint.weights, setup.recipe), setup.folder.path / WEIGHTS)
-    if setup.lora is not None:
-        with setup.folder.writing():
-            write_lora(checkpoint.weights, setup.lora, setup.folder.lora)
+    write_run_model(checkpoint, setup.recipe, setup.folder, setup.lora)
     with setup.folder.writing():
         write_checkpoint(checkpoint, setup.folder.checkpoint)
     with setup.folder.writing():
@@ -331,6 +327,15 @@ def _write_files(checkpoint: Checkpoint, setup: TrainSetup) -> None:
     if setup.write_report is not None:
         with setup.folder.writing():
             setup.write_report()
+
+
+def write_run_model(checkpoint: Checkpoint, recipe: Recipe, folder: RunFolder, lora: LoRADescription | None) -> None:
+    """Write the weights of a checkpoint for the other verbs, and the LoRA file if the run has one."""
+    with folder.writing():
+        write_weights(plain_weights(checkpoint.weights, recipe), folder.path / WEIGHTS)
+    if lora is not None:
+        with folder.writing():
+            write_lora(checkpoint.weights, lora, folder.lora)
 
 
 def diverged_error(what: str, state: TrainingState, setup: TrainSetup) -> InputError:

@@ -17,7 +17,7 @@ from vitreous.diagnostics.report.end_of_training import write_final_report, writ
 from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
-from vitreous.model.serialization import save_config
+from vitreous.model.serialization import CONFIG, WEIGHTS, save_config
 from vitreous.records import Setting
 from vitreous.runs.metrics_log import MetricsLog
 from vitreous.runs.run_folder import RunFolder, RunLock, drop_metrics_after, read_metrics, write_metadata
@@ -25,7 +25,7 @@ from vitreous.runtime import select_device
 from vitreous.tasks.registry import find_task
 from vitreous.tasks.task import TaskMetric
 from vitreous.training import loop
-from vitreous.training.checkpoint import TrainingState, initial_state, restore
+from vitreous.training.checkpoint import TrainingState, initial_state, make_checkpoint, restore
 from vitreous.training.context import StopOnly, TrainContext
 from vitreous.training.distributed import init_distributed
 from vitreous.training.early_stopping import stops_early
@@ -134,7 +134,8 @@ def _train(run: PreparedRun, context: TrainContext) -> TrainResult:
     is_stopped = stops_early(state.step, state.best, recipe, len(run.data.training))
     plan, step = run.plan, state.step
     if is_stopped or (step >= run.steps if plan is None else plan.is_complete(step, run.steps)):
-        context.note("the run is finished: nothing to do")
+        written = _write_missing(state, run, classifier, context)
+        context.note(f"the run is finished: {written or 'nothing to do'}")
         return _result(state, state.step, run, context, finished=True)
     if run.plan is not None:
         _record_resume(run.plan, state.step, folder, context)
@@ -160,6 +161,21 @@ def _result(
     metric, folder = find_task(run.recipe.task).metric, run.folder
     score = _validation_score(state, metric, folder, context)
     return TrainResult(folder.path, finished, state.step, steps, metric, score)
+
+
+def _write_missing(state: TrainingState, run: PreparedRun, classifier: ImageClassifier, context: TrainContext) -> str:
+    """Write what is gone of a finished run's model, from its checkpoint; return what the user should know."""
+    folder, lora = run.folder, run.lora(classifier.preprocessing)
+    files = [folder.path / CONFIG, folder.path / WEIGHTS, *([folder.lora] if lora is not None else [])]
+    missing = context.on_rank0(lambda: [path.name for path in files if not path.is_file()])
+    if not missing:
+        return ""
+    if CONFIG in missing:
+        context.on_rank0(lambda: _write_config(classifier, folder))
+    if missing != [CONFIG]:
+        checkpoint = make_checkpoint(state, keep=context.distributed.is_rank0)
+        context.on_rank0(lambda: loop.write_run_model(checkpoint, run.recipe, folder, lora))
+    return f"{' and '.join(missing)} written again from its checkpoint"
 
 
 def _write_config(classifier: ImageClassifier, folder: RunFolder) -> None:
