@@ -256,6 +256,7 @@ def test_a_run_without_a_checkpoint_starts_again_from_the_same_weights_only(base
     train(recipe, tmp_path / "whole", init=str(base))
     train(recipe, run, init=str(base), callback=RecordingCallback(0))
     RunFolder(run).checkpoint.unlink()
+    (run / "model.safetensors").unlink()
     shutil.move(base, tmp_path / "kept")
     make_base(base, embed_dim=24)
     with pytest.raises(InputError, match="has other weights than when the run was started: start a new run"):

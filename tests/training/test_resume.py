@@ -290,6 +290,23 @@ def test_what_is_gone_of_a_finished_model_is_written_again(variant, colored_fold
         assert {name: (path / name).read_bytes() for name in names} == before
 
 
+@pytest.mark.parametrize("steps", [None, 5])
+def test_a_model_without_its_checkpoint_is_not_trained_over(steps, colored_folder, tmp_path):
+    path, recipe = tmp_path / "run", tiny_recipe(colored_folder, epochs=1)
+    train(recipe, path, callback=RecordingCallback(steps))
+    weights = (path / "model.safetensors").read_bytes()
+    RunFolder(path).checkpoint.unlink()
+    with pytest.raises(
+        InputError, match=r"holds a model, but no checkpoint to resume from: restore .*state.safetensors"
+    ):
+        train(recipe, path, resume=True)
+    assert (path / "model.safetensors").read_bytes() == weights
+    (path / "model.safetensors").unlink()
+    callback = RecordingCallback()
+    assert train(recipe, path, resume=True, callback=callback).finished
+    assert "the run has no checkpoint: it starts again from its first step" in callback.notes
+
+
 def test_a_run_from_before_validation_by_class_keeps_its_validation_images(tmp_path):
     images, path = make_folder(tmp_path / "images", 12), tmp_path / "run"
     recipe = tiny_recipe(images, epochs=2, validation_by_class=False)

@@ -15,7 +15,7 @@ from vitreous.errors import InputError
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.lora_file import LoRADescription
-from vitreous.model.serialization import check_sizes
+from vitreous.model.serialization import WEIGHTS, check_sizes
 from vitreous.model.vit import PatchEmbed, ViT
 from vitreous.pretrained.fingerprint import parameters_fingerprint
 from vitreous.pretrained.load import load
@@ -173,13 +173,21 @@ def resume_run(
         notes.append("grad_accum_steps has changed: the result may differ from an uninterrupted run by rounding")
     description = read_init(metadata, folder)
     is_new = context.on_rank0(lambda: not folder.checkpoint.exists())  # other hosts may have no such folder
+    if is_new:
+        notes.append("the run has no checkpoint: it starts again from its first step")
     init = reload_init(recipe, description, context) if description is not None and is_new else None
     return PreparedRun(folder, recipe, data, ResumePlan(metadata, recipe, data.description, notes), init, description)
 
 
 def _check_files(folder: RunFolder, recipe: Recipe, images: int | None) -> None:
-    """Refuse damaged files of a run, before its images are read, which may take minutes."""
+    """Refuse damaged or missing files of a run, before its images are read, which may take minutes."""
     read_metrics(folder)
+    written_later = (folder.curves, folder.report)  # than the first checkpoint; a kill may leave weights without one
+    if not folder.checkpoint.exists() and (folder.path / WEIGHTS).exists() and any(map(Path.exists, written_later)):
+        raise InputError(
+            f"{folder.path} holds a model, but no checkpoint to resume from: restore {folder.checkpoint}, or start a "
+            "new run in another output folder"
+        )
     check_sizes(recipe.model, folder.checkpoint, str(folder.recipe), find_task(recipe.task).model_type)
     if folder.checkpoint.exists():
         check_checkpoint(folder.checkpoint, recipe, None if images is None else recipe.steps(images))
