@@ -12,7 +12,7 @@ import torch
 from tiny_run import RecordingCallback, tiny_recipe
 
 from vitreous.callbacks import Callback
-from vitreous.cli import EXIT_INTERRUPTED, run
+from vitreous.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, run
 from vitreous.errors import InputError
 from vitreous.runs import run_folder
 from vitreous.runs.run_folder import RunFolder, RunLock, read_metrics
@@ -186,6 +186,39 @@ def test_a_deletion_that_is_under_way_is_one(colored_folder, tmp_path):
     with pytest.raises(InputError, match=r"run is gone: the run folder was moved or deleted during training$"):
         train(tiny_recipe(colored_folder, epochs=2), path, callback=Delete())
     assert not [file for file in path.rglob("*") if file.is_file()]
+
+
+def test_sigterm_before_the_first_step_leaves_a_folder_that_can_be_used(colored_folder, tmp_path, monkeypatch, capsys):
+    build = workflow.build_run_classifier
+
+    def terminate(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return build(*arguments, **options)
+
+    monkeypatch.setattr(workflow, "build_run_classifier", terminate)
+    small = ["--set", "model.depth=1", "--set", "model.embed_dim=16", "--set", "model.num_heads=1", "--epochs", "1"]
+    command = ["train", "cifar10-quick", "--data", f"folder:{colored_folder}", "--batch-size", "16", *small]
+    command += ["--set", "report=false", "--output", str(tmp_path / "run")]
+    before = signal.getsignal(signal.SIGTERM)
+    assert run(command) == EXIT_INTERRUPTED and signal.getsignal(signal.SIGTERM) is before
+    assert "vitreous: interrupted" in capsys.readouterr().err and RunFolder(tmp_path / "run").recipe.exists()
+    monkeypatch.setattr(workflow, "build_run_classifier", build)
+    assert run(command) == 0
+    assert run(command) == EXIT_BAD_INPUT and "holds a run already: resume it" in capsys.readouterr().err
+
+
+def test_what_a_run_without_weights_has_kept_is_no_part_of_the_next_one(colored_folder, tmp_path):
+    path, other = tmp_path / "run", tmp_path / "other"
+    train(tiny_recipe(colored_folder, epochs=1, seed=1, keep_maps=2), path, callback=RecordingCallback(2))
+    shutil.rmtree(path / "checkpoint")
+    shutil.rmtree(path / "figures")
+    (path / "model.safetensors").unlink()
+    recipe = tiny_recipe(colored_folder, epochs=0.5, keep_maps=2)
+    for each in (path, other):
+        assert train(recipe, each, callback=Callback()).finished
+    assert RunFolder(path).kept_maps.read_bytes() == RunFolder(other).kept_maps.read_bytes()
+    first, second = (read_metrics(RunFolder(each)) for each in (path, other))
+    assert [line["step"] for line in first] == [line["step"] for line in second] and weights(path) == weights(other)
 
 
 def test_sigterm_saves_as_ctrl_c_does(colored_folder, tmp_path, monkeypatch, capsys):

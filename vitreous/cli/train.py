@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Annotated
 
@@ -133,7 +133,11 @@ class TrainDisplay(ConsoleCallback):
 @contextmanager
 def train_display(*, quiet: bool = False) -> Generator[TrainDisplay]:
     """Yield the callback for a training run; a quiet one has no progress bar."""
-    with stop_on_interrupt() as interrupted:
+    from vitreous.runtime import world_size
+    from vitreous.signals import interrupt_on_termination
+
+    alone = world_size() == 1  # torchrun ends those whose peer has died, which may be waiting for it
+    with interrupt_on_termination() if alone else nullcontext(), stop_on_interrupt() as interrupted:
         if quiet:
             yield TrainDisplay(None, interrupted)
         else:

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 LEFT_BY_A_KILL = (".lock", ".recipe.*.part.json")
 """What a kill leaves of a run that has only just been created."""
+BEFORE_A_CHECKPOINT = (
+    *(*LEFT_BY_A_KILL, ".config.*.part.json", ".metrics.*.part.jsonl", ".maps.*.part.jsonl"),
+    *("recipe.json", "config.json", "metrics.jsonl", "maps.jsonl", "tensorboard", ".model.*.part.safetensors"),
+)
+"""What a run may hold that has saved no weights yet, and so can as well be started again."""
 LOCK_SECONDS = 0.2
 """Whoever asks whether a run is locked (`files.is_locked`) may be in the way for an instant."""
 MOST_STEPS = 10**15
@@ -189,7 +194,10 @@ def create_run(path: Path | str, metadata: Mapping[str, Any], lock: RunLock) -> 
     make_folder(folder.path)
     lock.acquire(folder)
     check_unused(path)  # again: another process may have created its run meanwhile
-    remove_partial(folder.recipe)
+    for path_before in (folder.recipe, folder.path / CONFIG, folder.path / WEIGHTS, folder.metrics, folder.kept_maps):
+        remove_partial(path_before)
+    for of_a_run_before in (folder.metrics, folder.kept_maps):
+        of_a_run_before.unlink(missing_ok=True)
     write_text(folder.recipe, _metadata_text(metadata))
     return folder
 
@@ -222,7 +230,7 @@ def read_metadata(folder: RunFolder) -> dict[str, Any]:
 
 
 def check_unused(path: Path | str) -> None:
-    """Refuse a folder that can't take a new run.
+    """Refuse a folder that can't take a new run. A run that has saved no weights yet is none.
 
     Raises:
         InputError: the folder holds a run, or something else; or it can't be created or written to.
@@ -236,10 +244,13 @@ def check_unused(path: Path | str) -> None:
         raise InputError(f"{str(path)!r} can't be an output folder: {reason}") from None
     if folder.path.exists() and not folder.path.is_dir():
         raise InputError(f"{path} is a file: choose another output folder")
-    if folder.recipe.exists():
-        raise InputError(f"{path} holds a run already: resume it (--resume), or choose another output folder")
     names = [one.name for one in folder.path.iterdir()] if folder.path.is_dir() else []
-    if any(not any(fnmatch(name, pattern) for pattern in LEFT_BY_A_KILL) for name in names):
+    is_run = folder.recipe.exists()
+    is_told_by_lock = is_run and can_lock_files(folder.path)  # if a run without weights goes on, it holds its lock
+    free = BEFORE_A_CHECKPOINT if is_told_by_lock else LEFT_BY_A_KILL
+    if any(not any(fnmatch(name, pattern) for pattern in free) for name in names):
+        if is_run:
+            raise InputError(f"{path} holds a run already: resume it (--resume), or choose another output folder")
         raise InputError(f"{path} exists and is not a run of Vitreous: choose another output folder")
     check_folder_writable(folder.path)
 
