@@ -45,7 +45,7 @@ def test_a_run_takes_over_structure_preprocessing_and_weights(base, colored_fold
     old, new = before.vit.state_dict(), after.vit.state_dict()
     assert all(torch.equal(new[name], old[name]) for name in old if not name.startswith("head."))
     assert not new["head.weight"].any() and not new["head.bias"].any()
-    assert "the head is new" in callback.notes
+    assert "the head is new: 3 classes, the model has 2" in callback.notes
     metadata = json.loads(RunFolder(tmp_path / "run").recipe.read_text())
     assert metadata["recipe"]["init"] == str(base.resolve())
     assert metadata["init"] == {"fingerprint": parameters_fingerprint(before.vit), "mean": [*MEAN], "std": [*STD]}
@@ -62,12 +62,18 @@ def test_the_head_is_kept_where_the_classes_are_the_same(order, colored_folder, 
 
 
 def test_a_class_under_another_name_is_named(colored_folder, tmp_path):
-    base, callback = make_base(tmp_path / "base", ("Blue", "green", "red")), RecordingCallback()
-    train(still(colored_folder), tmp_path / "run", init=str(base), callback=callback)
-    assert (
-        "the head is new: the model to start from has the class 'blue' under another name, 'Blue'; rename the class"
-        in callback.notes
+    callback = RecordingCallback()
+    for names in (("Blue", "green", "RED"), ("Blue", "green", "red", "owl"), ("Blue", "green", "owl")):
+        base = make_base(tmp_path / "-".join(names), names)
+        train(still(colored_folder), tmp_path / f"run-{base.name}", init=str(base), callback=callback)
+    rename = (
+        "rename the class(es) 'blue' to 'Blue', 'red' to 'RED', as the model to start from calls them, and it is kept"
     )
+    assert [note for note in callback.notes if note.startswith("the head")] == [
+        f"the head is new: {rename}",
+        "the head is new: 3 classes, the model has 4",
+        "the head is new",  # to rename one of three would not keep it
+    ]
 
 
 @pytest.mark.parametrize("pos_embed", ["learned", "sincos", "rope"])

@@ -132,7 +132,7 @@ def initial_weights(
     rows = _kept_rows(init, recipe, class_names)
     if rows is None:
         pool = recipe.model.global_pool
-        why = f": it pools by {pool}" if pool != vit.config.global_pool else _why_new(init, class_names)
+        why = f": it pools by {pool}" if pool != vit.config.global_pool else _why_new(init, recipe, class_names)
         on_note(f"the head is new{why}")
         vit.reset_classifier(recipe.model.num_classes, pool)
     else:
@@ -230,13 +230,18 @@ def _kept_rows(init: ImageClassifier, recipe: Recipe, class_names: tuple[str, ..
     return [init.class_names.index(name) for name in class_names]
 
 
-def _why_new(init: ImageClassifier, class_names: tuple[str, ...]) -> str:
-    """Name a class that the model has under another name, if there is one."""
-    plain = {_plain(name): name for name in init.class_names}
-    for name in class_names:
-        if (other := plain.get(_plain(name))) is not None and name not in init.class_names:
-            return f": the model to start from has the class '{name}' under another name, '{other}'; rename the class"
-    return ""
+def _why_new(init: ImageClassifier, recipe: Recipe, class_names: tuple[str, ...]) -> str:
+    """Return the classes to rename, where that would keep the model's head, else how the numbers of classes differ."""
+    plain = {_plain(name): name for name in init.class_names if name not in class_names}
+    others = {
+        name: plain[_plain(name)] for name in class_names if name not in init.class_names and _plain(name) in plain
+    }
+    if others and _kept_rows(init, recipe, tuple(others.get(name, name) for name in class_names)) is not None:
+        renamed = ", ".join(f"'{name}' to '{other}'" for name, other in others.items())
+        return f": rename the class(es) {renamed}, as the model to start from calls them, and it is kept"
+    outputs = init.vit.config.num_classes
+    same_task = init.task == recipe.task and class_names and outputs not in (0, len(class_names))
+    return f": {len(class_names)} classes, the model has {outputs}" if same_task else ""
 
 
 def _plain(name: str) -> str:
