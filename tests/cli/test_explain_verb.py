@@ -182,10 +182,20 @@ def test_output_that_is_not_utf8_is_printed_with_replacements(encoding):
 
 def test_the_settings_of_a_recipe_are_listed(capsys):
     from vitreous.records import setting_names
+    from vitreous.training.from_weights import FREE_MODEL_SETTINGS
     from vitreous.training_recipes import find_recipe
 
     assert run(["train", "shapes", "--help-settings"]) == 0
     listed = capsys.readouterr().out
     names = set(setting_names(find_recipe("shapes"))) - {"model.num_classes", "model.in_chans"}
     assert all(f"  {name}=" in listed for name in names)
+    finetune = ["train", "finetune", "--help-settings"]
+    assert run([*finetune, "--set", "tune=lora", "--set", "model.image_size=96", "--set", "lora.rank=4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split("=")[0].strip() for line in lines if line.startswith("  model.")} == set(FREE_MODEL_SETTINGS)
+    for start in ("  tune=lora ", "  lora.rank=4 ", "  optimizer.learning_rate=0.002 ", "  model.image_size=96,96 "):
+        assert any(line.startswith(start) for line in lines), start
+    assert any(line.startswith("  crop_pct=that of the model to start from ") for line in lines)
+    assert run([*finetune, "--set", "model.depth=3"]) == 2
+    assert "model.depth is that of the model to start from: leave it out" in capsys.readouterr().err
     assert run(["train"]) == 2 and "choose one of cifar10-20" in capsys.readouterr().err

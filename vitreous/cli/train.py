@@ -55,20 +55,21 @@ def train(
         seed: Seed of all random numbers, in place of the recipe's.
         settings: Change any setting: --set model.depth=6 --set model.image_size=64. With --resume only
             grad_accum_steps, grad_checkpointing, fsdp, checkpoint_seconds, tensorboard, keep_maps and report.
-        help_settings: List all settings with their types, values and meanings, and train nothing.
+        help_settings: List all settings with their types, values (those of --set, else the recipe's) and meanings, and
+            train nothing.
         skip_unreadable: Skip images that can't be read, and list them, instead of refusing the data.
         resume: Continue the run in --output; the result is bit-identical to an uninterrupted run.
         accept_changed_data: With --resume, continue although the images are not the same as at the start.
     """
+    changes = parse_settings(settings or []) | ({"skip_unreadable": "true"} if skip_unreadable else {})
     if help_settings:
-        return print_settings(recipe)
+        return print_settings(recipe, changes | ({} if init is None else {"init": init}))
     from vitreous.runtime import rank
     from vitreous.training_recipes import RECIPES
     from vitreous.workflows.train import train as run
 
     if recipe is None:
         raise InputError(f"no recipe is named: choose one of {', '.join(RECIPES)}")
-    changes = parse_settings(settings or []) | ({"skip_unreadable": "true"} if skip_unreadable else {})
     with train_display(quiet=rank() > 0) as display:
         result = run(
             recipe, output, data=data, init=init, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
@@ -89,12 +90,21 @@ def train(
     return 0
 
 
-def print_settings(recipe: str | None) -> int:
-    """Print every setting of a recipe, or of cifar10-quick, as an example."""
+def print_settings(recipe: str | None, changes: dict[str, str]) -> int:
+    """Print every setting of a recipe with the user's changes, or of cifar10-quick, as an example."""
     from vitreous.cli.train_settings import settings_lines
+    from vitreous.training.from_weights import FREE_MODEL_SETTINGS, check_model_settings
+    from vitreous.training.recipe import with_settings
     from vitreous.training_recipes import find_recipe
+    from vitreous.training_recipes.finetune import suited_settings
 
-    for line in settings_lines(find_recipe(recipe or "cifar10-quick"), is_named=recipe is not None):
+    chosen = find_recipe(recipe or "cifar10-quick")
+    from_weights = chosen.name == "finetune" or bool(changes.get("init"))
+    if from_weights:
+        check_model_settings(changes)
+    known = with_settings(chosen, suited_settings(chosen, changes))
+    free = FREE_MODEL_SETTINGS if from_weights else None
+    for line in settings_lines(known, is_named=recipe is not None, of_model=free, changed=changes):
         print_line(line)
     return 0
 

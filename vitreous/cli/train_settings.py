@@ -2,6 +2,7 @@
 
 import types
 import typing
+from collections.abc import Collection
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,20 +12,31 @@ if TYPE_CHECKING:
 
 FROM_DATA = ("model.num_classes", "model.in_chans")
 """Settings that the images decide."""
+FROM_INIT = ("model.image_size", "model.global_pool", "resize_mode", "interpolation", "crop_pct")
+"""Settings whose values a model to start from brings, unless the user changes them."""
 
 
-def settings_lines(recipe: "Recipe", *, is_named: bool) -> list[str]:
+def settings_lines(
+    recipe: "Recipe", *, is_named: bool, of_model: Collection[str] | None = None, changed: Collection[str] = ()
+) -> list[str]:
     """Return a line for each setting of a recipe, in groups: name, type, value and meaning.
 
     Args:
         recipe: whose values are listed.
         is_named: whether the user named it.
+        of_model: the settings of the model that can be changed, for a run that starts from one, which decides the
+            others and more besides; None if all can.
+        changed: the settings that the user has changed.
     """
     title = f"settings of the recipe {recipe.name}" if is_named else f"settings, with the values of {recipe.name}"
-    return [f"{title}; change any with --set NAME=VALUE", *_group_lines(recipe, "")]
+    lines = _group_lines(recipe, "", None if of_model is None else set(FROM_INIT) - set(changed))
+    if of_model is not None:
+        settable = [f"  {name}=" for name in of_model]
+        lines = [line for line in lines if not line.startswith("  model.") or line.startswith(tuple(settable))]
+    return [f"{title}; change any with --set NAME=VALUE", *lines]
 
 
-def _group_lines(record: "DataclassInstance", prefix: str) -> list[str]:
+def _group_lines(record: "DataclassInstance", prefix: str, from_init: Collection[str] | None) -> list[str]:
     from docstring_parser import parse_from_object
 
     hints = typing.get_type_hints(type(record), include_extras=True)
@@ -33,10 +45,11 @@ def _group_lines(record: "DataclassInstance", prefix: str) -> list[str]:
     for field in fields(record):
         value, name = getattr(record, field.name), prefix + field.name
         if is_dataclass(value) and not isinstance(value, type):
-            groups += _group_lines(value, f"{name}.")
+            groups += _group_lines(value, f"{name}.", from_init)
         elif field.name != "name" and name not in FROM_DATA:
             text = f"  # {texts[field.name]}" if texts.get(field.name) else ""
-            lines.append(f"  {name}={format_value(value)}  ({format_type(hints[field.name])}){text}")
+            shown = "that of the model to start from" if from_init and name in from_init else format_value(value)
+            lines.append(f"  {name}={shown}  ({format_type(hints[field.name])}){text}")
     return lines + groups
 
 

@@ -61,10 +61,7 @@ def recipe_from_weights(
     Raises:
         InputError: a setting doesn't exist, its value doesn't fit, or the weights decide it.
     """
-    for name in settings:
-        if (name == "model" or name.startswith("model.")) and name not in FREE_MODEL_SETTINGS:
-            free = ", ".join(FREE_MODEL_SETTINGS)
-            raise InputError(f"{name} is that of the model to start from: leave it out (only {free} can be changed)")
+    check_model_settings(settings)
     own, rates = init.preprocessing, (recipe.model.drop_path_rate, recipe.model.patch_drop_rate)
     model = replace(init.vit.config, drop_path_rate=rates[0], patch_drop_rate=rates[1])
     mode: FixedSizeMode = "crop" if own.resize_mode == "crop" else "squash"
@@ -81,6 +78,18 @@ def recipe_from_weights(
     if own.resize_mode != mode and "resize_mode" not in settings:
         on_note(f"images are squashed to {size[0]} × {size[1]} pixels, where the model to start from keeps their shape")
     return replace(changed, model=replace(changed.model, pos_embed=resized_config(init.vit.config, size).pos_embed))
+
+
+def check_model_settings(settings: Mapping[str, Setting]) -> None:
+    """Refuse settings that the model to start from decides.
+
+    Raises:
+        InputError: there is one.
+    """
+    for name in settings:
+        if (name == "model" or name.startswith("model.")) and name not in FREE_MODEL_SETTINGS:
+            free = ", ".join(FREE_MODEL_SETTINGS)
+            raise InputError(f"{name} is that of the model to start from: leave it out (only {free} can be changed)")
 
 
 def _check_tuning(recipe: Recipe) -> None:
