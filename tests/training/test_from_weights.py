@@ -208,6 +208,29 @@ def test_a_single_class_is_refused(base, colored_folder, tmp_path):
         train(finetune_recipe(folder), tmp_path / "run", init=str(base))
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lora.rank": 4}, "lora.rank needs tune=lora, without which it changes nothing: leave it out"),
+        ({"tune": "head", "lora.targets": ("q",)}, "lora.targets needs tune=lora"),
+        ({"tune": "head", "model.drop_path_rate": 0.1}, "model.drop_path_rate needs tune=full or lora"),
+        ({"tune": "head", "model.patch_drop_rate": 0.1}, "model.patch_drop_rate needs tune=full or lora"),
+        ({"augment.randaugment_magnitude": 5}, "augment.randaugment_magnitude needs augment.randaugment_ops above 0"),
+        ({"fsdp": True}, "fsdp needs several processes, started by torchrun"),
+    ],
+)
+def test_settings_that_change_nothing_are_refused(settings, message, base, colored_folder, tmp_path):
+    with pytest.raises(InputError, match=f"^{message}"):
+        train(finetune_recipe(colored_folder), tmp_path / "run", init=str(base), settings=settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_of_a_recipe_may_change_nothing(base, colored_folder, tmp_path):
+    recipe = finetune_recipe(colored_folder, epochs=0.1, fsdp=True, tune="head")
+    used = {"model.drop_path_rate": 0, "augment.randaugment_magnitude": 5, "augment.randaugment_ops": 1}
+    assert train(recipe, tmp_path / "run", init=str(base), settings=used).finished
+
+
 def test_fewer_images_than_classes_are_refused(base, colored_folder, tmp_path):
     folder = tmp_path / "few"
     for name in ("red", "green", "blue"):

@@ -114,6 +114,7 @@ def start_run(context: TrainContext, recipe: Recipe, settings: Mapping[str, Sett
     context.on_rank0(lambda: check_unused(context.path))
     check_named(recipe)
     _check_settings(recipe, context)
+    _check_given(settings, recipe, context.distributed.world_size)
     context.on_rank0(lambda: check_splits(recipe))
     data = load_training_data(recipe, context)
     check_training_images(data, recipe, context)
@@ -191,6 +192,21 @@ def _check_files(folder: RunFolder, recipe: Recipe, images: int | None) -> None:
     check_sizes(recipe.model, folder.checkpoint, str(folder.recipe), find_task(recipe.task).model_type)
     if folder.checkpoint.exists():
         check_checkpoint(folder.checkpoint, recipe, None if images is None else recipe.steps(images))
+
+
+def _check_given(settings: Mapping[str, Setting], recipe: Recipe, processes: int) -> None:
+    """Refuse settings of the user that have no effect beside the others; the recipe's own may have none."""
+    used_with = {
+        "lora.": (recipe.tune == "lora", "tune=lora"),
+        "model.drop_path_rate": (recipe.tune != "head" or not recipe.model.drop_path_rate, "tune=full or lora"),
+        "model.patch_drop_rate": (recipe.tune != "head" or not recipe.model.patch_drop_rate, "tune=full or lora"),
+        "augment.randaugment_magnitude": (recipe.augment.randaugment_ops > 0, "augment.randaugment_ops above 0"),
+        "fsdp": (not recipe.fsdp or processes > 1, "several processes, started by torchrun"),
+    }
+    for name in settings:
+        for start, (is_used, needed) in used_with.items():
+            if name.startswith(start) and not is_used:
+                raise InputError(f"{name} needs {needed}, without which it changes nothing: leave it out")
 
 
 def _check_settings(recipe: Recipe, context: TrainContext) -> None:
