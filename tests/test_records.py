@@ -80,6 +80,7 @@ def test_the_fault_of_a_file_is_named_not_that_of_a_copy(changes, message):
         ("schedule.warmup_fraction", "1", "^schedule.warmup_fraction is 1.0: "),
         ("seed", "-1", "seed is -1"),
         ("seed", 1.5, "setting seed=1.5: "),
+        ("lora.targets", "q,w", "^setting lora.targets=q,w: input should be 'q', "),
         ("augment.cutout", "32", "augment.cutout is 32: it must be less than"),
         ("model.init_values", "-1", "init_values is -1.0: it must be above 0"),
     ],

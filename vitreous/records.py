@@ -151,7 +151,7 @@ def _checked(setting: Setting, hint: Any, name: str) -> object:
     try:
         return TypeAdapter(hint).validate_python(value)
     except ValidationError as error:
-        raise InputError(f"setting {name}={setting}: {_first_error(error)}") from None
+        raise InputError(f"setting {name}={setting}: {_message(error.errors()[0]['msg'])}") from None
 
 
 def _tuple_length(hint: Any, value: Sequence[object]) -> int:
@@ -180,6 +180,10 @@ def _without_annotation(hint: Any) -> Any:
 def _first_error(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"]))
-    message = first["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
+    message = _message(first["msg"])
     return message if message.startswith(f"{where}.") or not where else f"{where}: {message}"
+
+
+def _message(text: str) -> str:
+    message = text.removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]

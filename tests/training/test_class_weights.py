@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_run import tiny_recipe
+from tiny_run import RecordingCallback, tiny_recipe
 from torch import nn
 
 from vitreous.data.batch import Batch
@@ -81,6 +81,20 @@ def unbalanced(source, *options):
     training, validation = load(source, *options)
     kept = [i for i, label in enumerate(training.labels.tolist()) if label == 0 or i % (10 if label == 1 else 2) == 0]
     return training.select(kept), validation
+
+
+def test_a_note_says_how_many_more_classes_have_no_image(monkeypatch, colored_folder, tmp_path):
+    notes = RecordingCallback()
+
+    def more_classes(source, *options):
+        names = ("blue", "green", "red", *"abcdef")
+        return tuple(replace(images, class_names=names) for images in load(source, *options))
+
+    monkeypatch.setattr(training_data, "load_train_validation", more_classes)
+    recipe = tiny_recipe(colored_folder, epochs=0.1, min_steps=2, validation_fraction=0.0)
+    train(recipe, tmp_path / "run", callback=notes)
+    assert "6 class(es) have no image to train on: a, b, c, d, e and 1 more" in notes.notes
+    assert "only 2 steps: raise min_steps to train longer" in notes.notes
 
 
 load = training_data.load_train_validation

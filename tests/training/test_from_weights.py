@@ -238,7 +238,10 @@ def test_fewer_images_than_classes_are_refused(base, colored_folder, tmp_path):
         (folder / "train" / name).mkdir(parents=True)
         shutil.copy(source, folder / "train" / name / "0.png")
     shutil.copytree(colored_folder / "test", folder / "test")
-    with pytest.raises(InputError, match=r"few' has 2 training images for 3 classes: add some"):
+    with pytest.raises(
+        InputError,
+        match=r"few' has 2 images to train on for 3 classes, without the 1 to validate on: .*, or set validation",
+    ):
         train(finetune_recipe(folder, validation_by_class=False), tmp_path / "run", init=str(base))
     assert train(finetune_recipe(folder), tmp_path / "run", init=str(base)).finished  # none is held out
 

@@ -130,6 +130,7 @@ def test_classes_without_validation_images_are_named(tmp_path):
     train(tiny_recipe(folder, epochs=0.5), tmp_path / "by-class", callback=callback)
     assert not any("no image to validate on" in note for note in callback.notes)
     train(tiny_recipe(folder, epochs=0.5, validation_by_class=False), tmp_path / "run", callback=callback)
+    assert "only 1 step: raise epochs or min_steps, or lower batch_size, to train longer" in callback.notes
     (note,) = [note for note in callback.notes if " no image to validate on" in note]
     _, validation = load_train_validation(f"folder:{folder}", (12, 20), HoldOut(0.05, by_class=False))
     missing = set(validation.class_names) - {validation.class_names[label] for label in validation.labels}

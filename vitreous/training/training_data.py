@@ -74,14 +74,24 @@ def check_training_images(data: TrainingData, recipe: Recipe, context: TrainCont
     for name in task.truth:
         if getattr(training, name) is None:
             raise InputError(f"'{recipe.data}' has no {name}, from which {task.name} learns: choose other data")
-    task.check_training(training, recipe.data)
+    classes, held = len(training.class_names), len(data.validation)
+    try:
+        task.check_training(training, recipe.data)
+    except InputError:
+        if len(training) < classes <= len(training) + held:
+            raise InputError(
+                f"'{recipe.data}' has {len(training)} images to train on for {classes} classes, without the {held} to "
+                "validate on: add some, or set validation_fraction=0"
+            ) from None
+        raise
     if recipe.early_stopping_epochs and len(data.validation) == 0:
         raise InputError("early_stopping_epochs needs validation images: raise validation_fraction, or leave it out")
     for images, purpose in ((training, "train on"), (data.validation, "validate on")):
         counts = images.labels.bincount(minlength=len(images.class_names)).tolist()
         empty = [name for name, count in zip(images.class_names, counts, strict=True) if count == 0]
         if empty and len(images) > 0:
-            context.note(f"{len(empty)} class(es) have no image to {purpose}: {', '.join(empty[:MOST_NAMED])}")
+            more = f" and {len(empty) - MOST_NAMED} more" if len(empty) > MOST_NAMED else ""
+            context.note(f"{len(empty)} class(es) have no image to {purpose}: {', '.join(empty[:MOST_NAMED])}{more}")
     if len(training) < recipe.batch_size and not recipe.init:  # few images are usual where weights are tuned
         context.note(f"the batch size is {len(training)} instead of {recipe.batch_size}: there are no more images")
 

@@ -219,12 +219,17 @@ def _take_steps(state: TrainingState, run: PreparedRun, preprocessing: Preproces
         reference = context.on_rank0(lambda: find_reference(folder, recipe, context.note))
         if run.steps < FEW_STEPS:
             steps = "1 step" if run.steps == 1 else f"{run.steps} steps"
-            context.note(f"only {steps}: raise epochs or lower batch_size to train longer")
+            context.note(f"only {steps}: raise {_what_decides_steps(run)} to train longer")
         training_run = loop.TrainSetup(
             recipe, batches, run.data.validation, folder, log, context.callback, context.distributed, reference,
             run.lora(preprocessing), (lambda: write_interim_report(folder, context)) if recipe.report else None,
         )  # fmt: skip
         return loop.train(state, training_run)
+
+
+def _what_decides_steps(run: PreparedRun) -> str:
+    """Name what a longer run needs more of."""
+    return "min_steps" if run.steps == run.recipe.min_steps else "epochs or min_steps, or lower batch_size,"
 
 
 def _summary(parameters: int, run: PreparedRun, context: TrainContext) -> str:
