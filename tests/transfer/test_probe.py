@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
@@ -18,7 +19,7 @@ from torch import nn
 from vitreous.callbacks import Callback
 from vitreous.cli import run
 from vitreous.errors import InputError
-from vitreous.evaluation.intervals import bootstrap_class_mean, bootstrap_draws
+from vitreous.evaluation.intervals import bootstrap_class_mean, bootstrap_draws, wilson_interval
 from vitreous.imaging.preprocessing import Preprocessing
 from vitreous.model.classifier import ImageClassifier
 from vitreous.model.config import ViTConfig
@@ -290,7 +291,15 @@ def test_few_shots_are_the_mean_of_their_draws(synthetic):
 def test_the_mean_of_classes_weighs_small_classes_as_large_ones():
     labels = np.array([0] * 90 + [1] * 10)
     estimate = bootstrap_class_mean(np.array([1] * 90 + [0] * 10), labels)
-    assert (estimate.value, estimate.low, estimate.high) == (0.5, 0.5, 0.5)
+    assert estimate.value == 0.5 and (estimate.low, estimate.high) == pytest.approx(wilson_interval(18, 36))
+
+
+def test_few_images_that_are_all_right_are_no_certainty():
+    """The interval is Wilson's, which binomtest gives too, where draws don't differ and where classes are alike."""
+    draws, classes = bootstrap_draws(np.ones((5, 3))), bootstrap_class_mean(np.ones(6), np.repeat([0, 1, 2], 2))
+    for estimate, count in ((draws, 5), (classes, 6)):
+        expected = binomtest(count, count).proportion_ci(method="wilson")
+        assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high)) and estimate.low < 0.65
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def basic_interval(value: float, samples: np.ndarray) -> Interval:
     return min(value, max(0.0, 2 * value - high)), max(value, 2 * value - low)
 
 
-def wilson_interval(hits: float, count: int) -> Interval:
+def wilson_interval(hits: float, count: float) -> Interval:
     """Compute the Wilson interval of the proportion `hits` / `count`; (0, 1) for a count of 0.
 
     It contains all p with |hits / count − p| ≤ z √(p (1 − p) / count), z = 1.96 (Wilson 1927, equation 1).
@@ -148,7 +148,8 @@ def proportions(hits: np.ndarray, seed: int = 0) -> list[Estimate]:
 def bootstrap_draws(hits: np.ndarray, seed: int = 0) -> Estimate:
     """Compute the mean of hits (images, draws), with an interval for other images and other draws.
 
-    Both are resampled, by the pigeonhole bootstrap (Owen 2007), which errs on the side of a wide interval.
+    Both are resampled, by the pigeonhole bootstrap (Owen 2007), which errs on the side of a wide interval. Where draws
+    hardly differ or images are few, it can be too narrow, so the interval is at least Wilson's of as many images.
 
     >>> estimate = bootstrap_draws(np.eye(4)[:, :3])
     >>> estimate.value, estimate.n
@@ -161,14 +162,16 @@ def bootstrap_draws(hits: np.ndarray, seed: int = 0) -> Estimate:
     means = [
         (by_image[i] * np.bincount(rng.integers(0, images, images), minlength=images)).mean() for i in range(RESAMPLES)
     ]
-    ((low, high),) = percentile_intervals(np.array(means)[:, None])
-    return Estimate(float(values.mean()), low, high, images, "higher")
+    interval = _widened(percentile_intervals(np.array(means)[:, None])[0], values.mean(), images)
+    return Estimate(float(values.mean()), *interval, images, "higher")
 
 
 def bootstrap_class_mean(hits: np.ndarray, labels: np.ndarray, seed: int = 0) -> Estimate:
     """Compute the mean over classes of the mean of hits (images), with its bootstrap interval.
 
-    A class without images in a resample is left out of it.
+    A class without images in a resample is left out of it. The interval is at least Wilson's of as many images as would
+    give the mean of all images the same variance: K² / Σ 1 / n of K classes, so of all images if classes are equally
+    large.
 
     >>> bootstrap_class_mean(np.array([1, 1, 1, 0]), np.array([0, 0, 0, 1])).value
     0.5
@@ -180,5 +183,15 @@ def bootstrap_class_mean(hits: np.ndarray, labels: np.ndarray, seed: int = 0) ->
         sums = np.bincount(labels[draws], values[draws], minlength=classes)
         return (sums[counts > 0] / counts[counts > 0]).mean()
 
-    ((low, high),) = percentile_intervals(bootstrap(class_mean, len(values), seed))
-    return Estimate(float(class_mean(np.arange(len(values)))), low, high, len(values), "higher")
+    value, counts = float(class_mean(np.arange(len(values)))), np.unique(labels, return_counts=True)[1]
+    resampled = percentile_intervals(bootstrap(class_mean, len(values), seed))[0]
+    return Estimate(value, *_widened(resampled, value, len(counts) ** 2 / (1 / counts).sum()), len(values), "higher")
+
+
+def _widened(interval: Interval, proportion: float, count: float) -> Interval:
+    """Return an interval that holds `interval` and Wilson's of a proportion of `count` images.
+
+    Resamples of images that are all alike are alike, so that a bootstrap interval of them is a single point.
+    """
+    low, high = wilson_interval(proportion * count, count)
+    return float(min(low, interval[0])), float(max(high, interval[1]))
