@@ -1,7 +1,6 @@
 """Probes: equal to scikit-learn's, validation chooses, and the model that is kept predicts what was measured."""
 
 import json
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -26,7 +25,6 @@ from vitreous.model.config import ViTConfig
 from vitreous.model.vit import ViT
 from vitreous.pretrained.load import load
 from vitreous.pretrained.wrap import wrap
-from vitreous.transfer import embed as embed_module
 from vitreous.transfer.embed import embed
 from vitreous.transfer.feature_set import FeatureInfo, FeatureSet
 from vitreous.transfer.neighbors import TEMPERATURE, nearest
@@ -329,49 +327,6 @@ def test_weights_that_do_not_fit_name_their_layers(untrained, colored_folder, tm
         "model.safetensors doesn't fit its config.json: other shapes: blocks.0.attn.proj.bias (17,) instead of (16,); "
         "missing: blocks.1.norm1.weight, blocks.1.norm1.bias; not in the model: blocks.7.more; restore one of the two"
     )
-
-
-def test_bad_data_are_one_line_on_the_command_line(trained_run, colored_folder, tmp_path, capsys):
-    """One class, fewer images than classes, a probe without a validation part: one line, and exit code 2."""
-
-    def error_of(folder, *more: str) -> str:
-        capsys.readouterr()
-        assert run(["probe", str(trained_run), "--data", f"folder:{folder}", *more]) == 2
-        return capsys.readouterr().err.splitlines()[-1]
-
-    one, few = tmp_path / "one", tmp_path / "few"
-    for split in ("train", "test"):
-        shutil.copytree(colored_folder / split / "red", one / split / "red")
-        for name in ("red", "green", "blue"):
-            (few / split / name).mkdir(parents=True)
-            shutil.copy(sorted((colored_folder / split / name).iterdir())[0], few / split / name)
-    assert "has 1 class folder(s), 2 or more are needed" in error_of(one)
-    assert "has no validation images, and --validation-fraction 0.2 holds none out" in error_of(few)
-    assert "--validation-fraction 0.0 holds none out" in error_of(colored_folder, "--validation-fraction", "0")
-
-
-def test_labels_and_splits_are_refused_before_images_are_read(small_classifier, colored_folder, monkeypatch):
-    monkeypatch.setattr(embed_module, "_load", lambda job, index: pytest.fail("an image was read"))
-    with pytest.raises(InputError, match="has no labels"):
-        probe(small_classifier, str(colored_folder / "test" / "red"))
-    with pytest.raises(InputError, match="50 shots are more than the 32 training images"):
-        probe(small_classifier, f"folder:{colored_folder}", shots=[1, 50])
-    with pytest.raises(InputError, match=r"there is no file .*none\.parquet: write it with vitreous embed"):
-        probe(small_classifier, str(colored_folder / "none.parquet"))
-
-
-def test_unreadable_images_are_left_out_as_the_error_advises(small_classifier, colored_folder, tmp_path, capsys):
-    shutil.copytree(colored_folder, tmp_path / "data")
-    min((tmp_path / "data").glob("train/*/*")).write_bytes(b"no image")
-    source, folder = f"folder:{tmp_path / 'data'}", tmp_path / "model"
-    small_classifier.save(folder)
-    assert run(["probe", str(folder), "--data", source]) == 2
-    assert "skip such images with --skip-unreadable" in capsys.readouterr().err
-    assert run(["probe", str(folder), "--data", source, "--skip-unreadable", "--methods", "knn"]) == 0
-    assert "95 training, 24 validation, 30 test images" in capsys.readouterr().out
-    query = max(colored_folder.glob("test/*/*"))
-    assert run(["similar", str(folder), str(query), "--data", source, "--skip-unreadable", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["count"] == 149
 
 
 def test_a_probe_needs_validation_images(synthetic):

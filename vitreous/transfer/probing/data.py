@@ -19,7 +19,7 @@ from vitreous.model.classifier import ImageClassifier
 from vitreous.model.vit import ViT
 from vitreous.runtime import generator
 from vitreous.transfer.embed import EmbedJob, open_job, without_vectors, write_features
-from vitreous.transfer.feature_set import FeatureSet
+from vitreous.transfer.feature_set import FeatureInfo, FeatureSet
 from vitreous.transfer.images import NO_LABEL
 
 CACHE_VERSION = 1
@@ -151,7 +151,8 @@ def split_features(features: FeatureSet, validation_fraction: float, callback: C
     """Divide features into training, validation and test images.
 
     Raises:
-        InputError: there are no labels, one class only, fewer images than classes, or no validation or test images.
+        InputError: there are no labels, one class only, fewer images than classes, a class without training images, or
+            no validation or test images.
     """
     info = features.info
     if (features.labels == NO_LABEL).any() or not info.class_names:
@@ -164,6 +165,11 @@ def split_features(features: FeatureSet, validation_fraction: float, callback: C
     if len(training) < len(info.class_names):
         raise InputError(
             f"'{info.data}' has {len(training)} training images for {len(info.class_names)} classes: add some"
+        )
+    if absent := _classes_without_training(info, features.labels, training.labels):
+        raise InputError(
+            f"'{info.data}' has no training image that can be read of the class(es) {', '.join(absent)}: repair or add "
+            "some, or remove the class"
         )
     if len(training.labels.unique()) < MIN_CLASSES:
         raise InputError(f"the training images of '{info.data}' are all of one class: a probe needs two or more")
@@ -178,6 +184,16 @@ def split_features(features: FeatureSet, validation_fraction: float, callback: C
             "k and the penalty are chosen on them, so raise it, or add images"
         )
     return ProbeData(training, validation, _part(features, test_name), info.class_names, info.data)
+
+
+def _classes_without_training(info: FeatureInfo, labels: np.ndarray, training: Tensor) -> list[str]:
+    """Return the classes that can't be learned, although there are images of them: others, or unreadable ones.
+
+    Classes of a folder always have images; other sources may name classes that they have no images of.
+    """
+    known = set(labels.tolist()) if not info.data.startswith("folder:") else range(len(info.class_names))
+    learned = set(training.tolist())
+    return [name for label, name in enumerate(info.class_names) if label in known and label not in learned]
 
 
 def _test_split(source: str, names: set[str], callback: Callback) -> str:
