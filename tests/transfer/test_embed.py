@@ -162,7 +162,8 @@ def test_unreadable_images_are_refused_or_left_out(small_classifier, photos, tmp
         embed(small_classifier, str(folder))
     features = embed(small_classifier, str(folder), tmp_path / "f.parquet", skip_unreadable=True, callback=notes)
     assert [path[-5:] for path in features.paths] == ["0.png", "2.png", "3.png"]
-    assert "1 of 4 images can't be read and are left out" in notes.lines
+    listed = notes.lines.index("1 of 4 images can't be read and are skipped:")
+    assert str(folder / "1.png") in notes.lines[listed + 1], "each with its reason, as `train` lists them"
 
 
 def test_wrapped_models_give_the_tokens_that_they_show(photos):

@@ -49,10 +49,14 @@ def test_unreadable_images_are_left_out_as_the_error_advises(small_classifier, c
     assert run(["probe", str(folder), "--data", source]) == 2
     assert "skip such images with --skip-unreadable" in capsys.readouterr().err
     assert run(["probe", str(folder), "--data", source, "--skip-unreadable", "--methods", "knn"]) == 0
-    assert "95 training, 24 validation, 30 test images" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "95 training, 24 validation, 30 test images" in printed.out
+    assert "1 of 150 images can't be read and are skipped:" in printed.err
     query = max(colored_folder.glob("test/*/*"))
     assert run(["similar", str(folder), str(query), "--data", source, "--skip-unreadable", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["count"] == 149
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["count"] == 149
+    assert "1 of 150 images can't be read and are skipped; `vitreous data` lists them" in printed.err, "from the cache"
 
 
 def test_a_class_without_a_readable_training_image_is_named(small_classifier, colored_folder, tmp_path):

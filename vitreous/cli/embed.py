@@ -42,7 +42,7 @@ def embed(
             timm's forward_intermediates or transformers' output_hidden_states.
         split: train, validation, test or all.
         batch_size: Images per forward pass.
-        skip_unreadable: Leave out images that can't be read, instead of refusing the data.
+        skip_unreadable: Leave out images that can't be read and list them, instead of refusing the data.
     """
     from dataclasses import replace
 

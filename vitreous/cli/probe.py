@@ -46,7 +46,7 @@ def probe(
         output: New folder for probe.json, figures/probe.png and a model: the same weights with a linear head, for
             predict, explain and video.
         json_: Print the result as one JSON object.
-        skip_unreadable: Leave out images that can't be read, instead of refusing the data.
+        skip_unreadable: Leave out images that can't be read and list them, instead of refusing the data.
     """
     from vitreous.transfer.probing.run import check_probe
     from vitreous.transfer.probing.run import probe as run

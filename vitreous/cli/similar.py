@@ -36,7 +36,7 @@ def similar(
         method: Explanation method of the maps; `vitreous methods` lists them.
         output: Sheet to write, such as sheet.png; by default IMAGE-similar.png in the current folder.
         json_: Print paths, labels and similarities as one JSON object; the sheet is written if --output is given.
-        skip_unreadable: Leave out images of the data that can't be read, instead of refusing the data.
+        skip_unreadable: Leave out images of the data that can't be read and list them, instead of refusing the data.
     """
     from vitreous.imaging.writing import check_image_output
     from vitreous.transfer.similar import similar as run

@@ -60,11 +60,22 @@ class ReadOptions:
             remedy = "repair or remove them (`vitreous data` lists all), or skip them with --skip-unreadable"
             remedy = remedy if len(unreadable) < count else "there are no others"
             raise InputError(f"{len(unreadable)} of {images} can't be used: {_first(unreadable)}: {remedy}")
-        self.on_note(f"{len(unreadable)} of {images} can't be read and are skipped:")
-        for line in unreadable[:MAX_IN_NOTES]:
-            self.on_note(f"  {line}")
-        if len(unreadable) > MAX_IN_NOTES:
-            self.on_note(f"  and {len(unreadable) - MAX_IN_NOTES} more")
+        note_unreadable(unreadable, images, self.on_note)
+
+
+def note_unreadable(unreadable: Sequence[str], images: str, on_note: Callable[[str], object]) -> None:
+    """List the images that are skipped, a line each.
+
+    Args:
+        unreadable: a line on each image that can't be read.
+        images: among which they are, such as "40 test images".
+        on_note: receives the lines.
+    """
+    on_note(f"{len(unreadable):,} of {images} can't be read and are skipped:")
+    for line in unreadable[:MAX_IN_NOTES]:
+        on_note(f"  {line}")
+    if len(unreadable) > MAX_IN_NOTES:
+        on_note(f"  and {len(unreadable) - MAX_IN_NOTES:,} more")
 
 
 def read_options_for(preprocessing: Preprocessing, *, skip_unreadable: bool = False) -> ReadOptions:

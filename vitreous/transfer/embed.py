@@ -16,6 +16,7 @@ from torch import Tensor
 from vitreous.arguments import check_arguments
 from vitreous.callbacks import Callback, LogCallback, Progress
 from vitreous.data.decoding import THREADS
+from vitreous.data.read_options import note_unreadable
 from vitreous.downloads import cache_dir, file_lock
 from vitreous.errors import InputError
 from vitreous.files import atomic_write, make_folder, read_json, write_text
@@ -283,7 +284,7 @@ def _compute(job: EmbedJob, indexes: Sequence[int]) -> Iterator[tuple[int, Featu
 
     Other threads read the next batch while the model computes.
     """
-    size, count, skipped = job.batch_size, len(job.stream), 0
+    size, count, unreadable = job.batch_size, len(job.stream), list[str]()
     batches = [indexes[start : start + size] for start in range(0, len(indexes), size)]
     done = count - len(indexes)
     with ThreadPoolExecutor(THREADS) as pool:
@@ -292,12 +293,12 @@ def _compute(job: EmbedJob, indexes: Sequence[int]) -> Iterator[tuple[int, Featu
             later = batches[number + len(ahead) : number + 2]
             ahead += [[pool.submit(_load, job, index) for index in one] for one in later]
             loaded = _wait(job, ahead, pool)
-            skipped += sum(one.pixels is None for one in loaded)
+            unreadable += [str(one.reason) for one in loaded if one.pixels is None]
             yield batch[-1], _features_of(job, batch, loaded)
             done += len(batch)
             job.callback.on_progress(Progress(done, count, f"{done:,} of {count:,} images"))
-    if skipped:
-        job.callback.on_note(f"{skipped:,} of {count:,} images can't be read and are left out")
+    if unreadable:
+        note_unreadable(unreadable, f"{count:,} images", job.callback.on_note)
 
 
 def _load(job: EmbedJob, index: int) -> _Loaded:

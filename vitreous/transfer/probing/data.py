@@ -117,9 +117,14 @@ def cached_features(
     with file_lock(path.with_suffix(".lock")):
         if path.is_file():
             try:
-                return replace(FeatureSet.load(path, classifier), info=info)
+                found = replace(FeatureSet.load(path, classifier), info=info)
             except InputError as error:
                 callback.on_note(f"computing the features again: {error}")
+            else:
+                if skipped := len(job.stream) - len(found):
+                    images = f"{len(job.stream):,} images can't be read and are skipped"
+                    callback.on_note(f"{skipped:,} of {images}; `vitreous data` lists them")
+                return found
         write_features(job, path)
         callback.on_note(f"features kept in {path}")
         return replace(FeatureSet.load(path, classifier), info=info)
