@@ -69,3 +69,10 @@ def test_a_class_without_a_readable_training_image_is_named(small_classifier, co
     for data in (source, str(file)):
         with pytest.raises(InputError, match=r"has no training image that can be read of the class\(es\) blue: repair"):
             probe(small_classifier, data, methods=["knn"], skip_unreadable=True)
+
+
+@pytest.mark.parametrize(("split", "only"), [("train", "training"), ("test", "test")])
+def test_a_file_of_one_split_is_named_with_what_to_do(split, only, small_classifier, colored_folder, tmp_path):
+    embed(small_classifier, f"folder:{colored_folder}", file := tmp_path / "f.parquet", split=split)
+    with pytest.raises(InputError, match=rf"f\.parquet has only {only} images: embed with --split all"):
+        probe(small_classifier, str(file))

@@ -20,7 +20,7 @@ from vitreous.model.vit import ViT
 from vitreous.runtime import generator
 from vitreous.transfer.embed import EmbedJob, open_job, without_vectors, write_features
 from vitreous.transfer.feature_set import FeatureInfo, FeatureSet
-from vitreous.transfer.images import NO_LABEL
+from vitreous.transfer.images import ALL_SPLITS, NO_LABEL
 
 CACHE_VERSION = 1
 """Raise it when the same model and images would give other features."""
@@ -152,8 +152,16 @@ def _cache_key(job: EmbedJob) -> str:
     return hashlib.sha256(repr(key).encode()).hexdigest()[:32]
 
 
-def split_features(features: FeatureSet, validation_fraction: float, callback: Callback) -> ProbeData:
+def split_features(
+    features: FeatureSet, validation_fraction: float, callback: Callback, source: str | None = None
+) -> ProbeData:
     """Divide features into training, validation and test images.
+
+    Args:
+        features: of all images.
+        validation_fraction: of the training images of each class, held out where there are no validation images.
+        callback: `on_note` is told if validation images are tested on.
+        source: what messages call the features: the file, if they are of one.
 
     Raises:
         InputError: there are no labels, one class only, fewer images than classes, a class without training images, or
@@ -165,6 +173,9 @@ def split_features(features: FeatureSet, validation_fraction: float, callback: C
             f"'{info.data}' has no labels: a probe needs them, such as folder:DIR with one folder per class"
         )
     names = set(features.splits)
+    if info.split != ALL_SPLITS and len(names) == 1:
+        only = "training" if names == {"train"} else min(names)
+        raise InputError(f"{source or info.data} has only {only} images: embed with --split all")
     test_name = "test" if "test" in names else _test_split(info.data, names, callback)
     training = _part(features, "train")
     if len(training) < len(info.class_names):

@@ -80,9 +80,9 @@ def probe(
     precision = choose_precision(precision, classifier.device)
     features = cached_features(
         classifier, data, precision, callback, skip_unreadable=skip_unreadable,
-        check=lambda labels: _split(labels, validation_fraction, shots, seed, Callback()),
+        check=lambda labels: _split(labels, data, validation_fraction, shots, seed, Callback()),
     )  # fmt: skip
-    parts = _split(features, validation_fraction, shots, seed, callback)
+    parts = _split(features, data, validation_fraction, shots, seed, callback)
     measured, done, total = [], 0, len(methods) * (1 + draws * len(set(shots)))
     heads: list[LinearClassifier] = []
     for method in methods:
@@ -130,14 +130,14 @@ def check_probe(methods: Sequence[str], shots: Sequence[int], draws: int, output
 
 
 def _split(
-    features: FeatureSet, validation_fraction: float, shots: Sequence[int], seed: int, callback: Callback
+    features: FeatureSet, source: str, validation_fraction: float, shots: Sequence[int], seed: int, callback: Callback
 ) -> ProbeData:
     """Divide features into training, validation and test images.
 
     Raises:
         InputError: as `split_features`, or a class has too few images for one of the shots.
     """
-    parts = split_features(features, validation_fraction, callback)
+    parts = split_features(features, validation_fraction, callback, source)
     if shots:
         parts.draw(max(shots), 0, seed)
     return parts
