@@ -76,3 +76,17 @@ def test_a_file_of_one_split_is_named_with_what_to_do(split, only, small_classif
     embed(small_classifier, f"folder:{colored_folder}", file := tmp_path / "f.parquet", split=split)
     with pytest.raises(InputError, match=rf"f\.parquet has only {only} images: embed with --split all"):
         probe(small_classifier, str(file))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shots": [1, 0]}, "shots 0 is too few: give 1 or more"),
+        ({"draws": 0}, "draws 0 is too few: give 1 or more"),
+        ({"methods": []}, "no methods are named: give one or more of knn, logistic"),
+    ],
+)
+def test_the_number_that_is_wrong_is_named(options, message, small_classifier, colored_folder):
+    with pytest.raises(InputError) as error:
+        probe(small_classifier, f"folder:{colored_folder}", **options)
+    assert str(error.value) == message

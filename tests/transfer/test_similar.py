@@ -158,4 +158,5 @@ def test_the_command_line(trained_run, colored_folder, tmp_path, capsys, monkeyp
     assert len(out) == 4 and out[-1] == "1-similar.png: 3 similar images" and (tmp_path / "1-similar.png").is_file()
     assert run([*arguments, "--json", "-o", "other.png"]) == 0
     content = json.loads(capsys.readouterr().out)
+    assert content["query"] == str(query), "as the similar images, with its folder"
     assert [one["label"] for one in content["images"]] == ["green"] * 3 and (tmp_path / "other.png").is_file()

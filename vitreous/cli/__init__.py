@@ -60,7 +60,7 @@ ALIASES = {"localisation": "localization"}
 
 USAGE = {
     "train": "[OPTIONS] RECIPE",
-    "embed": "[OPTIONS] MODEL SOURCE --output FILE",
+    "embed": "[OPTIONS] MODEL DATA --output FILE",
     "probe": "[OPTIONS] MODEL --data SOURCE",
     "similar": "[OPTIONS] MODEL IMAGE --data SOURCE",
     "explain": "[OPTIONS] MODEL [IMAGES...]",

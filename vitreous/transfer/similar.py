@@ -65,6 +65,7 @@ class SimilarImages:
     """
 
     query: str
+    """The path of the query, or "the image" where it is none."""
     model: str
     data: str
     count: int
@@ -73,7 +74,7 @@ class SimilarImages:
 
     def __repr__(self) -> str:
         first = ", ".join(f"{one.label or Path(one.path).name} {one.similarity:.2f}" for one in self.images[:5])
-        return f"SimilarImages({self.query}: {first}{', …' if len(self.images) > 5 else ''})"
+        return f"SimilarImages({Path(self.query).name}: {first}{', …' if len(self.images) > 5 else ''})"
 
     def figure(self) -> Image.Image:
         """Draw the query, and each similar image beside it with the two maps."""
@@ -91,9 +92,8 @@ class SimilarImages:
             )
             for number, one in enumerate(self.images, 1)
         ]  # fmt: skip
-        title = (
-            f"The {len(pairs)} images most like {self.query}" if len(pairs) > 1 else f"The image most like {self.query}"
-        )
+        name = Path(self.query).name
+        title = f"The {len(pairs)} images most like {name}" if len(pairs) > 1 else f"The image most like {name}"
         return similar_sheet(first.image_u8, title, lines, pairs, map_legend(first))
 
     @check_arguments
@@ -185,7 +185,8 @@ def similar(
         other = _explain(headless, neighbor_u8, task, query, name)
         images.append(SimilarImage(path, label, value, other, own))
         callback.on_progress(Progress(len(images), len(found), f"{len(images)} of {len(found)} pairs explained"))
-    return SimilarImages(name, str(classifier.origin), data, len(features), method, tuple(images))
+    query_path = str(image) if isinstance(image, str | Path) else name
+    return SimilarImages(query_path, str(classifier.origin), data, len(features), method, tuple(images))
 
 
 def without_head(classifier: ImageClassifier) -> ImageClassifier:

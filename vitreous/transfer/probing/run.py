@@ -121,10 +121,11 @@ def check_probe(methods: Sequence[str], shots: Sequence[int], draws: int, output
     for method in methods:
         if method not in PROBE_METHODS:
             raise unknown("method", method, PROBE_METHODS)
-    if not methods or draws < 1 or any(number < 1 for number in shots):
-        raise InputError(
-            f"methods {list(methods)}, shots {list(shots)}, draws {draws}: give one or more of each, above 0"
-        )
+    if not methods:
+        raise InputError(f"no methods are named: give one or more of {', '.join(PROBE_METHODS)}")
+    for name, number in [*(("shots", one) for one in shots), ("draws", draws)]:
+        if number < 1:
+            raise InputError(f"{name} {number} is too few: give 1 or more")
     if output is not None:
         require_new_folder(Path(output))
 
