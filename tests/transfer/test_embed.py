@@ -291,6 +291,13 @@ def test_what_the_error_of_an_unreadable_image_advises_goes_on(small_classifier,
         embed(small_classifier, source, output, batch_size=16)
 
 
+def test_a_folder_without_classes_is_refused_with_the_path_that_works(small_classifier, colored_folder):
+    folder = colored_folder / "test" / "red"
+    with pytest.raises(InputError, match=rf"embed and similar take the plain path {folder}, without labels"):
+        embed(small_classifier, f"folder:{folder}")
+    assert len(embed(small_classifier, str(folder))) == 10
+
+
 def test_a_source_without_any_readable_image_is_refused(small_classifier, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "1.png").write_bytes(b"no image")

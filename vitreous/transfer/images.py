@@ -84,7 +84,13 @@ def open_stream(source: str, split: str, size_hw: tuple[int, int]) -> ImageStrea
     """
     if source not in SOURCES and Path(source).expanduser().is_dir():
         return _open_plain_folder(Path(source).expanduser(), split)
-    dataset = open_dataset(source)
+    try:
+        dataset = open_dataset(source)
+    except InputError as error:
+        folder = Path(source.removeprefix("folder:")).expanduser()
+        if not source.startswith("folder:") or not folder.is_dir():
+            raise
+        raise InputError(f"{error}; embed and similar take the plain path {folder}, without labels") from None
     known = tuple(dataset.splits)
     if split not in (ALL_SPLITS, *known):
         raise unknown("split", split, [*known, ALL_SPLITS])
