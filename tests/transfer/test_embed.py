@@ -230,8 +230,8 @@ def test_images_in_parquet_files_are_embedded_and_resumed(small_classifier, colo
     folder = tmp_path / "hub"
     folder.mkdir()
     write_parquet(folder, colored_folder, 50)
-    for source in (f"parquet:{folder}", f"hf:{folder}"):
-        whole, resumed = tmp_path / "whole.parquet", tmp_path / "resumed.parquet"
+    for kind in ("parquet", "hf"):
+        source, whole, resumed = f"{kind}:{folder}", tmp_path / f"{kind}-whole.parquet", tmp_path / f"{kind}.parquet"
         features = embed(small_classifier, source, whole, batch_size=16)
         files = embed(small_classifier, f"folder:{colored_folder}", batch_size=16)
         splits = list(dict.fromkeys(features.splits))
@@ -348,6 +348,30 @@ def test_the_file_is_called_parquet(small_classifier, photos, tmp_path):
             embed(small_classifier, str(photos), tmp_path / path)
     with pytest.raises(InputError, match="written as Parquet"):
         embed(small_classifier, str(photos)).save(tmp_path / "features.npz")
+
+
+def test_only_a_file_of_the_same_features_is_replaced(small_classifier, photos, tmp_path, capsys):
+    path = tmp_path / "f.parquet"
+    (more := tmp_path / "more").mkdir()
+    (more / "1.png").write_bytes(min(photos.glob("*.png")).read_bytes())
+    embed(small_classifier, str(photos), path)
+    content = path.read_bytes()
+    embed(small_classifier, str(photos), path)
+    cases = [
+        (another(small_classifier), str(photos), {}, "holds features of another model"),
+        (small_classifier, str(more), {}, "holds features of other images"),
+        (small_classifier, str(photos), {"features": "patch-mean"}, "holds other features"),
+    ]
+    for model, data, options, message in cases:
+        with pytest.raises(InputError, match=rf"f\.parquet {message}.*: name another --output, or delete it"):
+            embed(model, data, path, **options)
+    assert path.read_bytes() == content
+    path.write_bytes(b"a table of others")
+    with pytest.raises(InputError, match=r"f\.parquet is there already and no features of Vitreous"):
+        embed(small_classifier, str(photos), path)
+    small_classifier.save(tmp_path / "model")
+    assert run(["embed", str(tmp_path / "model"), str(photos), "-o", str(path)]) == 2
+    assert "is there already and no features of Vitreous" in capsys.readouterr().err
 
 
 def test_changed_files_are_refused(small_classifier, colored_folder, tmp_path):

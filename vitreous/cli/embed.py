@@ -35,7 +35,7 @@ def embed(
 
     Args:
         data: Source of images, such as cifar10 or folder:photos; or a folder of images without labels.
-        output: File to write, such as features.parquet.
+        output: File to write, such as features.parquet. If it is there, it must hold the same features.
         features: pooled: the vector that the head reads; or class-token, patch-mean, or both with a comma.
         layers: Layers of class-token and patch-mean, counted from 0, with commas; negative ones count from the end. The
             last one by default. The features of several layers are one vector. Wrapped models have them if they have
@@ -48,7 +48,7 @@ def embed(
 
     from vitreous.runtime import choose_precision
     from vitreous.transfer.embed import open_job, write_features
-    from vitreous.transfer.feature_set import check_features_file
+    from vitreous.transfer.feature_set import check_features_file, check_replaceable
 
     if data is None:
         raise InputError("no images are named: give a source after the model, such as folder:photos")
@@ -61,6 +61,7 @@ def embed(
     precision_found = choose_precision(precision, classifier.device)
     with progress("embedding") as callback:
         job = open_job(classifier, data, names, numbers, split, precision_found, batch_size, callback)
+        check_replaceable(output, job.info)
         rows = write_features(replace(job, skip_unreadable=skip_unreadable), output)
     print_line(f"{output}: {rows:,} images, vectors of {job.info.width} numbers")
     return 0

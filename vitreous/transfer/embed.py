@@ -27,7 +27,14 @@ from vitreous.pretrained.load import load
 from vitreous.records import to_dict
 from vitreous.runtime import choose_precision
 from vitreous.transfer.extractor import Feature, FeatureExtractor, build_extractor
-from vitreous.transfer.feature_set import FeatureInfo, FeatureSet, check_features_file, schema_of, to_table
+from vitreous.transfer.feature_set import (
+    FeatureInfo,
+    FeatureSet,
+    check_features_file,
+    check_replaceable,
+    schema_of,
+    to_table,
+)
 from vitreous.transfer.images import ALL_SPLITS, ImageStream, open_stream
 
 PART_IMAGES = 512
@@ -78,7 +85,8 @@ def embed(
     Args:
         model: whatever `load` takes, or a loaded model.
         data: a source such as "cifar10" or "folder:photos", or the path of a folder of images without labels.
-        output: a Parquet file to write, part by part. A call that was killed goes on at the last part.
+        output: a Parquet file to write, part by part. A call that was killed goes on at the last part. A file of the
+            same features is replaced, any other is refused.
         features: "pooled" is what `ImageClassifier.embed` gives. "class-token" and "patch-mean" (the mean of the patch
             tokens) are those of `layers`, after the model's final normalization; both may be given.
         layers: counted from 0, negative ones from the end; the last one by default. The features of several are one
@@ -91,7 +99,8 @@ def embed(
         callback: receives the progress and notes; it can stop the work between two parts.
 
     Raises:
-        InputError: there is no such model, source, split, feature or layer, or an image can't be read.
+        InputError: there is no such model, source, split, feature or layer, an image can't be read, or `output` is
+            another file.
 
     Example:
         >>> vitreous.embed("dinov2:vits14", "folder:photos", "features.parquet").vectors.shape  # doctest: +SKIP
@@ -110,6 +119,7 @@ def embed(
         found = _concatenate(job, [part for _, part in _compute(job, range(len(job.stream)))])
         _check_not_empty(job, len(found))
         return found
+    check_replaceable(Path(output), job.info)
     write_features(job, Path(output))
     return FeatureSet.load(output)
 

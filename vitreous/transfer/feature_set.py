@@ -229,6 +229,30 @@ def check_features_file(path: str | Path) -> None:
     check_writable(path)
 
 
+def check_replaceable(path: Path, info: FeatureInfo) -> None:
+    """Refuse to replace a Parquet file of anything else than the same features of the same images.
+
+    Raises:
+        InputError: there is such a file.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet as pq
+
+    if not path.exists():
+        return
+    remedy = "name another --output, or delete it"
+    try:
+        found = read_feature_info(pq.read_schema(path), str(path))
+    except (InputError, pa.ArrowException, OSError):
+        raise InputError(f"{path} is there already and no features of Vitreous: {remedy}") from None
+    if found.fingerprint != info.fingerprint:
+        raise InputError(f"{path} holds features of another model, {found.model}: {remedy}")
+    if (found.split, found.data_fingerprint) != (info.split, info.data_fingerprint):
+        raise InputError(f"{path} holds features of other images, {found.data} ({found.split}): {remedy}")
+    if (found.space, found.precision) != (info.space, info.precision):
+        raise InputError(f"{path} holds other features, {describe_space(found)}, {found.precision}: {remedy}")
+
+
 def describe_space(info: FeatureInfo) -> str:
     """Describe a model and the features of it: "dinov2:vits14, class-token of layers 11, 9"."""
     layers = f" of layers {', '.join(map(str, info.layers))}" if info.layers else ""
