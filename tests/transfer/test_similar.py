@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from vitreous.model.vit import ViT
 from vitreous.pretrained.wrap import wrap
 from vitreous.tasks.targets import SimilarityTarget
 from vitreous.transfer.embed import embed
+from vitreous.transfer.feature_set import FeatureSet
 from vitreous.transfer.similar import similar, without_head
 
 
@@ -117,15 +120,38 @@ def test_images_after_one_that_was_left_out_are_found(model, colored_folder, tmp
         assert one.similarity == pytest.approx(cosine.item(), abs=1e-5)
 
 
-def test_an_image_that_is_not_found_from_this_folder_is_named(model, colored_folder, tmp_path, monkeypatch):
+def in_another_folder(model, colored_folder, tmp_path, monkeypatch, source: str) -> None:
+    """Write features of relative paths, then go to another folder."""
     shutil.copytree(colored_folder, tmp_path / "data")
+    (tmp_path / "hub").mkdir()
+    write_parquet(tmp_path / "hub", colored_folder, 50)
     monkeypatch.chdir(tmp_path)
-    embed(model, "folder:data", "features.parquet")
+    embed(model, source, "features.parquet")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    query = max(colored_folder.glob("test/*/*"))
+
+
+@pytest.mark.parametrize("source", ["folder:data", "data/test", "parquet:hub"])
+def test_images_of_relative_paths_are_found_from_any_folder(source, model, colored_folder, tmp_path, monkeypatch):
+    in_another_folder(model, colored_folder, tmp_path, monkeypatch, source)
+    query = tmp_path / "data" / "test" / "red" / "3.png"
+    found = similar(model, query, "../features.parquet", count=3)
+    own = model.embed(query).numpy()
+    for one in found.images:
+        vector = model.embed(one.explanation.image_u8).numpy()
+        cosine = vector @ own / np.linalg.norm(vector) / np.linalg.norm(own)
+        assert one.path.startswith(str(tmp_path)) and one.similarity == pytest.approx(cosine.item(), abs=1e-5)
+    assert str(query) not in {one.path for one in found.images}, "the query itself is left out"
+
+
+def test_an_image_of_a_file_without_its_folder_is_named(model, colored_folder, tmp_path, monkeypatch):
+    """Files of the first versions don't say from which folder their paths start."""
+    in_another_folder(model, colored_folder, tmp_path, monkeypatch, "folder:data")
+    features = FeatureSet.load("../features.parquet")
+    paths = tuple(str(Path(path).relative_to(tmp_path)) for path in features.paths)
+    replace(features, paths=paths, info=replace(features.info, data="folder:data")).save("old.parquet")
     with pytest.raises(InputError, match=r"the image data/.*png of folder:data isn't found from this folder"):
-        similar(model, query, "../features.parquet")
+        similar(model, max(colored_folder.glob("test/*/*")), "old.parquet")
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from vitreous.transfer.feature_set import (
     schema_of,
     to_table,
 )
-from vitreous.transfer.images import ALL_SPLITS, ImageStream, open_stream
+from vitreous.transfer.images import ALL_SPLITS, ImageStream, open_stream, root_of_paths
 
 PART_IMAGES = 512
 """Images per part, of which a kill loses at most one; a part becomes a row group of the file."""
@@ -146,6 +146,7 @@ def open_job(
     info = FeatureInfo(
         classifier.origin, features_fingerprint(classifier), classifier.preprocessing, extractor.features,
         extractor.layers, precision, gray_features.shape[1], data, split, stream.fingerprint, stream.class_names,
+        root_of_paths(data),
     )  # fmt: skip
     return EmbedJob(stream, extractor, info, gray_features, batch_size, False, callback or LogCallback())
 
@@ -231,7 +232,7 @@ def _check_settings(folder: Path, job: EmbedJob) -> None:
         for part in folder.glob(PARTS):  # of whatever model: a kill left them while the folder was removed
             part.unlink()
     else:
-        saved = read_json(folder / SETTINGS)
+        saved = {"root": ""} | read_json(folder / SETTINGS)
         for name in settings:
             is_stricter = name == "skip_unreadable" and not saved.get(name)  # so far, no image was left out
             if saved.get(name) != settings[name] and not is_stricter:

@@ -16,7 +16,7 @@ from vitreous.model.classifier import ImageClassifier
 from vitreous.pretrained.fingerprint import features_fingerprint
 from vitreous.pretrained.load import load
 from vitreous.records import from_json
-from vitreous.transfer.images import NO_LABEL
+from vitreous.transfer.images import NO_LABEL, source_below
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,6 +42,8 @@ class FeatureInfo:
         split: the split of it, or "all".
         data_fingerprint: changes with the images.
         class_names: in the order of the labels; empty without labels.
+        root: the folder that the paths start from, and `data`, if that is no absolute path; else empty, as in files of
+            the first versions.
     """
 
     model: str | None
@@ -55,6 +57,7 @@ class FeatureInfo:
     split: str
     data_fingerprint: str
     class_names: tuple[str, ...]
+    root: str = ""
 
     @property
     def space(self) -> tuple[object, ...]:
@@ -161,7 +164,7 @@ class FeatureSet:
 
     @classmethod
     def load(cls, path: str | Path, model: str | Path | ImageClassifier | None = None) -> Self:
-        """Read a file that `save` or `vitreous embed` wrote.
+        """Read a file that `save` or `vitreous embed` wrote. In another folder than there, its paths become absolute.
 
         Args:
             path: the Parquet file.
@@ -180,7 +183,11 @@ class FeatureSet:
             raise InputError(f"can't read {path} as Parquet ({reason}): embed the images again") from None
         info = read_feature_info(table.schema, str(path))
         paths, splits = (tuple(table[name].to_pylist()) for name in ("path", "split"))
-        found = cls(_read_vectors(table, info, path), _read_labels(table, info, path), paths, splits, info)
+        vectors, labels = _read_vectors(table, info, path), _read_labels(table, info, path)
+        if info.root and info.root != str(Path.cwd()):
+            paths = tuple(str(Path(info.root, one)) for one in paths)
+            info = replace(info, data=source_below(info.root, info.data), root="")
+        found = cls(vectors, labels, paths, splits, info)
         if model is not None:
             found.check_model(load(model))
         return found

@@ -13,7 +13,7 @@ from vitreous.data.decoding import EncodedImages, read_file
 from vitreous.data.image_files import list_image_files
 from vitreous.data.image_set import ImageSet
 from vitreous.data.read_options import ReadOptions
-from vitreous.data.sources import SOURCES, DrawnShapes, open_dataset
+from vitreous.data.sources import SOURCES, DrawnShapes, open_dataset, parse_source
 from vitreous.errors import InputError, unknown
 from vitreous.imaging.reading import decode_image
 
@@ -98,6 +98,26 @@ def open_stream(source: str, split: str, size_hw: tuple[int, int]) -> ImageStrea
     opened = [_open_split(dataset, source, name, size_hw) for name in names]
     state = [(name, classes, state) for name, (_, classes, state) in zip(names, opened, strict=True)]
     return ImageStream(source, tuple(one for one, _, _ in opened), opened[0][1], _digest(state))
+
+
+def root_of_paths(source: str) -> str:
+    """Return the folder that the paths of a source start from, the current one; empty if they are valid anywhere."""
+    if source not in SOURCES and Path(source).expanduser().is_dir():
+        is_relative = not Path(source).expanduser().is_absolute()
+    else:
+        name, location = parse_source(source)
+        is_relative = name.endswith(":DIR") and not location.is_absolute()
+    return str(Path.cwd()) if is_relative else ""
+
+
+def source_below(root: str, source: str) -> str:
+    """Return a source whose path starts from `root` as one that is valid in any folder.
+
+    >>> source_below("/data", "folder:photos"), source_below("/data", "photos")
+    ('folder:/data/photos', '/data/photos')
+    """
+    kind, colon, location = source.partition(":")
+    return f"{kind}:{Path(root, location)}" if colon and f"{kind}:DIR" in SOURCES else str(Path(root, source))
 
 
 def _open_split(
