@@ -2,14 +2,17 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_run import SIZE, RecordingCallback, finetune_recipe, make_base, tiny_recipe
 
+from vitreous.cli import run
 from vitreous.errors import InputError
 from vitreous.model.lora import LoRASettings
+from vitreous.model.lora_file import read_lora, write_lora
 from vitreous.pretrained.apply_lora import apply_lora
 from vitreous.pretrained.load import load
 from vitreous.runs.run_folder import RunFolder
@@ -152,8 +155,8 @@ def test_a_lora_file_on_its_base_is_the_model_of_the_run(pool, base, colored_fol
     }
     before = load(base, "cpu")
     kept = {name: weight.clone() for name, weight in before.vit.state_dict().items()}
-    for model in (base, before):
-        found = apply_lora(model, file, "cpu")
+    for found in (*(apply_lora(model, place, "cpu") for model in (base, before) for place in (file, file.parent)),
+                  load(file, "cpu")):  # fmt: skip
         assert (found.preprocessing, found.class_names) == (result.model.preprocessing, result.model.class_names)
         assert found.vit.config == result.model.vit.config
         expected = result.model.vit.state_dict()
@@ -166,8 +169,6 @@ def test_a_lora_file_that_does_not_fit_is_refused(base, colored_folder, tmp_path
     file, other = RunFolder(run).lora, make_base(tmp_path / "other", embed_dim=24)
     with pytest.raises(InputError, match=r"adapts another model than .*other: it was trained on '.*base', whose weigh"):
         apply_lora(other, file)
-    with pytest.raises(InputError, match=r"holds LoRA matrices, no whole model: load it by vitreous.apply_lora"):
-        load(file)
     with pytest.raises(InputError, match=r"model.safetensors is no LoRA file of Vitreous"):
         apply_lora(base, base / "model.safetensors")
     with pytest.raises(InputError, match="there is no file"):
@@ -175,3 +176,35 @@ def test_a_lora_file_that_does_not_fit_is_refused(base, colored_folder, tmp_path
     file.write_bytes(file.read_bytes()[:-50])
     with pytest.raises(InputError, match="is damaged or no safetensors file"):
         apply_lora(base, file)
+
+
+def test_a_lora_file_is_a_model_where_its_base_is_found(base, colored_folder, tmp_path, capsys):
+    result = train(finetune_recipe(colored_folder, tune="lora"), tmp_path / "run", init=str(base))
+    file, image = RunFolder(result.path).lora, min(colored_folder.glob("test/*/*.png"))
+    printed = []
+    for model in (file, result.path):
+        assert run(["predict", str(model), str(image), "--json", "--device", "cpu"]) == 0
+        printed.append(json.loads(capsys.readouterr().out))
+    assert printed[0] == printed[1]
+    again = train(finetune_recipe(colored_folder, tune="head"), tmp_path / "again", init=str(file))
+    assert again.model.vit.config == result.model.vit.config
+    base.rename(tmp_path / "moved")
+    advice = r"which can't be loaded \(.*\): give its place by vitreous.apply_lora\(MODEL, '.*lora.safetensors'\)"
+    with pytest.raises(InputError, match=rf"lora.safetensors adapts '.*base', {advice}"):
+        load(file)
+    make_base(base, embed_dim=24)
+    with pytest.raises(InputError, match=r"adapts another model than .*base: it was trained on '.*base', whose weigh"):
+        load(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("factory:os:getcwd", "adapts 'factory:os:getcwd', a function"), ("lora.safetensors", "which adapts this file")],
+)
+def test_a_lora_file_that_names_code_or_itself_is_refused(name, message, base, colored_folder, tmp_path, monkeypatch):
+    path = train(finetune_recipe(colored_folder, tune="lora"), tmp_path / "run", init=str(base)).path
+    monkeypatch.chdir(path)
+    tensors, description = read_lora(Path("lora.safetensors"))
+    write_lora(tensors, replace(description, base=name), Path("lora.safetensors"))
+    with pytest.raises(InputError, match=message):
+        load("lora.safetensors")

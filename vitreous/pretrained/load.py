@@ -15,7 +15,7 @@ from vitreous.model.classifier import ImageClassifier
 from vitreous.model.serialization import load_classifier
 from vitreous.model.vit import ViT
 from vitreous.pretrained.preprocessing_formats import describe_preprocessing
-from vitreous.pretrained.resolve import Factory, ModelSource, VitreousModel, resolve
+from vitreous.pretrained.resolve import Factory, LoRAFile, ModelSource, VitreousModel, resolve
 from vitreous.runtime import select_device
 
 
@@ -34,6 +34,7 @@ def load(
     Args:
         model: one of
             a run folder such as "runs/quick", or a model.safetensors with its config.json beside it;
+            the lora.safetensors of a run with tune=lora, if the model that it adapts is found under its recorded name;
             a weights file of another library (.safetensors, .pt, .pth, .pth.tar, .bin, .ckpt, .npz) in any known
             format, which is recognized by the names and shapes in it, or a folder with model.safetensors and
             config.json; of a training checkpoint, the averaged weights are taken if there are any;
@@ -167,6 +168,10 @@ def _load(source: ModelSource, name: str, device: torch.device, callback: Callba
         from vitreous.tasks.registry import TASKS  # bare weights need no task
 
         return load_classifier(source.path, device, {name: task.model_type for name, task in TASKS.items()})
+    if isinstance(source, LoRAFile):
+        from vitreous.pretrained.apply_lora import load_lora_file  # it loads models itself
+
+        return load_lora_file(source.path, device, callback)
     # Models of Vitreous need none of the following modules.
     if isinstance(source, Factory):
         from vitreous.pretrained.factory import load_factory

@@ -32,6 +32,13 @@ class WeightsFile:
 
 
 @dataclass(frozen=True)
+class LoRAFile:
+    """LoRA matrices, without the weights that they adapt."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
 class Factory:
     """A function that builds a model, as "module:function", and a file with its weights."""
 
@@ -39,7 +46,7 @@ class Factory:
     weights: Path | None
 
 
-ModelSource = VitreousModel | WeightsFile | WeightsUrl | HubRepository | LocalRepository | Factory
+ModelSource = VitreousModel | LoRAFile | WeightsFile | WeightsUrl | HubRepository | LocalRepository | Factory
 
 
 def resolve(model: str) -> ModelSource:
@@ -53,9 +60,7 @@ def resolve(model: str) -> ModelSource:
         return Factory(function, Path(weights) if weights else None)
     path = Path(model)
     if path.suffix == ".safetensors" and path.is_file() and is_lora_file(path):
-        raise InputError(
-            f"{path} holds LoRA matrices, no whole model: load it by vitreous.apply_lora(MODEL, {path.name!r})"
-        )
+        return LoRAFile(path)
     if (path.is_dir() or (path.is_file() and path.suffix == ".safetensors")) and _has_vitreous_config(path):
         return VitreousModel(path)
     if is_origin_name(model):
