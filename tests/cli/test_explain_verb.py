@@ -118,6 +118,27 @@ def test_large_images_are_read_one_by_one(tmp_path):
     assert [len(batch) for batch in read_batches([large, large, small, large, small])] == [1, 1, 2, 1]
 
 
+@pytest.mark.parametrize("layout", ["grid", "before-after"])
+def test_json_says_which_test_images_were_explained(layout, trained_run, colored_folder, tmp_path, capsys):
+    source = f"folder:{colored_folder}"
+    arguments = [
+        "explain",
+        str(trained_run),
+        "--data",
+        source,
+        "--count",
+        "2",
+        "-o",
+        str(tmp_path / "sheet.png"),
+        "--json",
+    ]
+    before = ["--before", str(trained_run)] if layout == "before-after" else []
+    assert run([*arguments, "--layout", layout, *before]) == 0
+    (figure,) = json.loads(capsys.readouterr().out)["figures"]
+    places = [(one["image"], one["data"], one["split"], one["index"]) for one in figure["images"]]
+    assert list(dict.fromkeys(places)) == [(None, source, "test", index) for index in range(2)]
+
+
 def test_json_holds_predictions_maps_and_failures(photos, trained_run, capsys):
     assert run(["explain", str(trained_run), "photos", "-o", "out", "--json"]) == 3
     found = json.loads(capsys.readouterr().out)

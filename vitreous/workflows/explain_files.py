@@ -67,6 +67,7 @@ class _Job:
     """The figure of each image, or the one of all."""
     pair: "PairTask | None" = None
     """Both models of the layout before-after."""
+    test_source: tuple[str, str] | None = None  # data and split of test images
 
     @property
     def count(self) -> int:
@@ -94,7 +95,8 @@ class _Job:
     def record(self, index: int, explanation: Explanation) -> ExplainedImage:
         """Return an image's file and true label with its explanation."""
         path = self.files[index] if self.files else None
-        return ExplainedImage(path, self.truths[index], without_pixels(explanation))
+        place = None if self.test_source is None else (*self.test_source, index)
+        return ExplainedImage(path, self.truths[index], without_pixels(explanation), test_image=place)
 
 
 def explain_files(
@@ -140,8 +142,8 @@ def explain_files(
         truths = [request.truth or label_from_folder(path, classifier.class_names) for path in files]
         job = _Job(classifier, request, task, callback, files, truths, read_batches(files), outputs, pair)
     else:
-        images, labels = _test_images(classifier, request)
-        job = _Job(classifier, request, task, callback, files, labels, [images], outputs, pair)
+        images, labels, found = _test_images(classifier, request)
+        job = _Job(classifier, request, task, callback, files, labels, [images], outputs, pair, found)
     yield from _unless_all_fail(LAYOUTS[layout](job), job)
 
 
@@ -179,15 +181,16 @@ def _unless_all_fail(results: Iterable[ExplainedFile], job: _Job) -> Iterator[Ex
         raise InputError(f"none of the {failed} images could be explained: see the reason of each")
 
 
-def _test_images(classifier: ImageClassifier, request: ExplainRequest) -> tuple[list[np.ndarray], list[str]]:
-    """Read the first test images of the request's data, or else of the model's own, and their labels."""
+def _test_images(classifier: ImageClassifier, request: ExplainRequest) -> tuple[list, list[str], tuple[str, str]]:
+    """Read the first test images of the request's data, or else of the model's own: images, labels, data and split."""
     # Only here are data sets needed, and all that reads them.
+    from vitreous.data.sources import evaluation_split
     from vitreous.diagnostics.evaluation_set import first_test_images, training_run, training_source
 
     run = training_run(classifier)
-    remedy = "give images after the model, or test images with --data"
-    source = request.data or training_source(run, classifier, remedy)
-    return first_test_images(classifier, run, source, request.count or DEFAULT_COUNT)
+    source = request.data or training_source(run, classifier, "give images after the model, or test images with --data")
+    images, labels = first_test_images(classifier, run, source, request.count or DEFAULT_COUNT)
+    return images, labels, (source, evaluation_split(source, "test", lambda _: None))
 
 
 def _read(job: _Job) -> Iterator[tuple[int, np.ndarray | InputError]]:

@@ -88,12 +88,18 @@ class ExplainedImage:
     """Which of the two models of the layout before-after explains the image; None in other layouts."""
     model: str | None = None
     """That model."""
+    test_image: tuple[str, str, int] | None = None
+    """Data, split and index there of a test image; None for a file."""
 
     def to_json(self) -> dict[str, object]:
-        """Return image, prediction, method, target and map as plain values; in before-after also stage and model."""
+        """Return image, prediction, method, target and map as plain values; in before-after also stage and model.
+
+        A test image has no path, but data, split and index, among the images that can be read.
+        """
         one = self.explanation
+        place = {} if self.test_image is None else dict(zip(("data", "split", "index"), self.test_image, strict=True))
         return {
-            "image": None if self.path is None else str(self.path), "truth": self.truth,
+            "image": None if self.path is None else str(self.path), **place, "truth": self.truth,
             **({} if self.stage is None else {"stage": self.stage, "model": self.model}),
             "prediction": [{"label": label, "score": score} for label, score in one.prediction.top_k()],
             "method": one.method, "layer": one.layer, "head": one.head, "target": one.target,
