@@ -238,7 +238,7 @@ def torchrun(monkeypatch):
 
 
 def test_a_restarted_process_resumes_only_its_own_run(torchrun, colored_folder, tmp_path):
-    recipe, path = override(tiny_recipe(colored_folder, precision="fp32"), SHORT), tmp_path / "run"
+    recipe, path = tiny_recipe(colored_folder, precision="fp32", batch_size=17), tmp_path / "run"
 
     class Unlucky(RecordingCallback):
         def on_progress(self, progress):
