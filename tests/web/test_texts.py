@@ -62,6 +62,22 @@ def test_the_images_are_sorted_by_a_text(client, explorer, clip_model):
     assert [one["image"] for one in unsorted] == [f"data-{i}" for i in range(12)]
 
 
+def test_an_answer_counts_no_image_that_it_lacks(client, explorer, monkeypatch):
+    while client.get("/api/gallery").json()["scored"] < 12:
+        pass
+    gallery = explorer.gallery
+    select = gallery.select
+    monkeypatch.setitem(gallery._done, 0, 4)
+
+    def select_while_scoring(*options):
+        chosen = select(*options)
+        gallery._done[0] = 12
+        return chosen
+
+    monkeypatch.setattr(gallery, "select", select_while_scoring)
+    assert client.get("/api/gallery").json()["scored"] == 4
+
+
 def test_a_model_without_texts_is_refused_in_one_line(client):
     response = client.get("/api/gallery", params={"order": "text", "search": TEXT, "model": 1})
     assert response.status_code == 400 and "not an embedding" in response.json()["error"]

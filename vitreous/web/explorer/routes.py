@@ -134,8 +134,8 @@ class ExplorerApi:
         order, label = request.query_params.get("order", "stored"), request.query_params.get("class")
         if self.explorer.models or model:
             self.explorer.models.get(model)
-        search = request.query_params.get("search", "").strip()
-        similar = None
+        done = gallery.num_done(model)  # before the list, which then lacks none of them
+        search, similar = request.query_params.get("search", "").strip(), None
         if order == "text" and search:
             similar = await self._with_text(partial(self.explorer.compare_with_text, model, search))
         chosen = gallery.select(model, order, label, search, similar)
@@ -146,9 +146,7 @@ class ExplorerApi:
              "is_correct": found.is_correct if found else None, "similarity": (similar or {}).get(position)}
             for position in chosen[offset : offset + PAGE_SIZE]
         ]  # fmt: skip
-        return JSONResponse(
-            {"items": items, "total": len(chosen), "scored": gallery.num_done(model), "count": len(gallery)}
-        )
+        return JSONResponse({"items": items, "total": len(chosen), "scored": done, "count": len(gallery)})
 
     async def upload(self, request: Request) -> Response:
         """Store an uploaded image, once it has been decoded."""
