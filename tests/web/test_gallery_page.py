@@ -1,9 +1,10 @@
 """The strip of images of a data set as a person uses it: filters, search, keys."""
 
 import re
+import shutil
 
 import pytest
-from page_driver import expect, wait_for_text
+from page_driver import expect, wait_for_text, watched_pages
 
 from vitreous.pretrained.load import load
 from vitreous.web.explorer.explorer import Explorer
@@ -73,3 +74,26 @@ def test_the_filters_are_in_the_link_which_restores_them(open_page, explorer):
     odd = open_page(fragment="#order=text&class=%3Cb%3E&search=")
     assert len(shown(odd, 30)) == 30, "what can't be chosen is as at first"
     assert [odd.input_value(f"#gallery-{name}") for name in ("order", "class")] == ["stored", ""]
+
+
+def test_an_image_whose_true_class_the_model_lacks_is_no_mistake(colored_folder, tmp_path, browser, tiny_model):
+    """A model of red, green and blue, and images of red, blue and violet."""
+    for name, other in (("red", "red"), ("green", "violet"), ("blue", "blue")):
+        shutil.copytree(colored_folder / "test" / name, tmp_path / "test" / other)
+    gallery = ImageGallery(f"folder:{tmp_path}", 12, print)
+    explorer = Explorer({"tiny": load(tiny_model)}, gallery)
+    with ExplorerServer(explorer, AppServer(port=0)) as server, watched_pages(browser, server.url) as open_it:
+        page = open_it()
+        shown(page, 12)
+        scored = gallery.scored(0)
+        assert {scored[i].is_correct is None for i in range(12) if gallery.labels[i] == "violet"} == {True}
+        assert {scored[i].is_correct for i in range(12) if gallery.labels[i] != "violet"} <= {True, False}
+        without = gallery.labels.index("violet")
+        page.click(f"#strip [data-image=data-{without}]")
+        expect(page.locator("#truth")).to_have_text("true class violet, which this model doesn't have")
+        expect(page.locator("#truth")).to_have_attribute("class", "")
+        page.click(f"#strip [data-image=data-{gallery.labels.index('red')}]")
+        expect(page.locator("#truth")).to_have_text(re.compile("^(✓ red is|✗ the true class is red)"))
+        page.select_option("#gallery-order", "misclassified")
+        wrong = [i for i in range(12) if scored[i].is_correct is False]
+        assert sorted(shown(page, len(wrong))) == sorted(f"data-{i}" for i in wrong) and len(wrong) < 12

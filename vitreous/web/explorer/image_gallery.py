@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from vitreous.data.class_names import same_class
 from vitreous.data.dataset import EncodedDataset
 from vitreous.data.decoding import EncodedImages
 from vitreous.data.image_set import ImageSet
@@ -31,7 +32,10 @@ THUMBNAIL_SIDE = 128
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """What a model predicts for an image of the gallery; `is_correct` is None where that has no meaning."""
+    """What a model predicts for an image of the gallery.
+
+    `is_correct` is None where that has no meaning, as where the model lacks the image's true class.
+    """
 
     label: str
     score: float
@@ -123,7 +127,7 @@ class ImageGallery:
         Of an image-text model, the embeddings are kept.
         """
         scored, vectors = self._scored[model_index], self._vectors[model_index] = {}, {}
-        embeds = takes_text(classifier)
+        embeds, known = takes_text(classifier), {same_class(name): name for name in classifier.class_names}
         self._done[model_index], count = 0, images_per_step(size_of_model(classifier))
         while self._done[model_index] < len(self):
             read, end = self._read_some(self._done[model_index], count)
@@ -133,9 +137,8 @@ class ImageGallery:
             else:
                 for position, found in zip(positions, classifier.predict_batch(images), strict=True):
                     if found.scores:
-                        scored[position] = ScoredImage(
-                            found.label, found.score, found.is_correct(self.labels[position])
-                        )
+                        truth = known.get(same_class(self.labels[position]))
+                        scored[position] = ScoredImage(found.label, found.score, found.is_correct(truth))
             self._done[model_index] = end
             yield end
 
@@ -178,8 +181,8 @@ class ImageGallery:
 
         Args:
             model_index: the model whose predictions count.
-            order: "stored", "misclassified" (the most confident mistakes first), "least-confident", or "text" (the
-                largest of `similar` first).
+            order: "stored", "misclassified" (the most confident mistakes first, among the images whose true class
+                the model has), "least-confident", or "text" (the largest of `similar` first).
             label: of one class only; None for all.
             search: words that the image's name or true label must hold, all of them, in any case; not for "text".
             similar: what `similarities` gives for a text; None leaves the stored order.

@@ -29,9 +29,10 @@ function showPrediction(explorer) {
       made("span", {className: "score", textContent: isRegression ? score.toPrecision(3) : percent(score)})));
   }));
   at("bars").children[focused]?.firstChild.focus();
-  const isCorrect = truth === scores[0]?.[0], line = at("truth");
-  line.textContent = !truth || !scores.length ? "" : isCorrect ? `✓ ${truth} is the true class` : `✗ the true class is ${truth}`;
-  line.className = isCorrect ? "correct" : "wrong";
+  const line = at("truth"), isTruth = name => name.normalize() === truth?.normalize();
+  line.className = !scores.length || !model.class_names.some(isTruth) ? "" : isTruth(scores[0][0]) ? "correct" : "wrong";
+  line.textContent = !truth || !scores.length ? "" : {correct: `✓ ${truth} is the true class`, wrong: `✗ the true class is ${truth}`}[line.className]
+    ?? `true class ${truth}, which this model doesn't have`;
   at("target").hidden = scores.length < 2 || isRegression;
   at("text-row").hidden = !model.takes_text;
   if (document.activeElement !== at("text-target")) at("text-target").value = isText(view.target) ? view.target.slice(5) : "";
