@@ -17,6 +17,15 @@ from vitreous.web.explorer.explorer import Explorer
 from vitreous.web.serve import ExplorerServer
 from vitreous.web.server import AppServer
 
+LABELS = """
+selector => [...document.querySelectorAll(selector)].map(plot => [...plot.querySelectorAll("text")].map(label => {
+  const own = label.getBoundingClientRect();
+  const marks = [...plot.querySelectorAll("circle")].map(one => one.getBoundingClientRect());
+  return {text: label.textContent, free: !marks.some(mark => mark.left < own.right && mark.right > own.left
+    && mark.top < own.bottom && mark.bottom > own.top)};
+}))
+"""
+"""The labels of plots, and whether each is free of marks."""
 slow = pytest.mark.skipif("VITREOUS_SLOW" not in os.environ, reason="slow: set VITREOUS_SLOW=1")
 
 
@@ -88,6 +97,22 @@ def test_everything_works_by_keyboard(open_page, png):
     expect(page.locator("#caption")).to_have_text("attention · layer 0 · head 0")
     page.keyboard.press("h")
     expect(page.locator("#caption")).to_have_text("attention · layer 0 · head 1")
+
+
+def test_the_line_under_the_small_maps_and_the_plots_can_be_read(open_page, png):
+    page = open_page()
+    drop(page, png)
+    page.mouse.click(*middle_of_patch(page, 1, 3))
+    expect(page.locator("#caption")).to_have_text(ending("from the patch in row 1, column 3"))
+    page.locator("#multiples-canvas").hover(position={"x": 3, "y": 3})
+    text = page.locator("#multiples-text")
+    expect(text).to_have_text(starting("layer 0, head 0: "))
+    before = text.inner_text()
+    page.evaluate("() => document.querySelector('#starts button').click()")  # the pointer stays on the small map
+    expect(text).not_to_have_text(before)
+    expect(text).to_have_text(starting("layer 0, head 0: "))
+    plots = [[part["text"] for part in plot if part["free"]] for plot in page.evaluate(LABELS, "#plots svg")]
+    assert [sum("uniform attention" in label for label in labels) for labels in plots] == [1, 1]
 
 
 @slow

@@ -167,6 +167,9 @@ def test_classes_over_time_have_a_chart_a_legend_and_a_table(open_page, clip, cl
         name: pytest.approx(100 * score, abs=0.51) for name, score in scores.items()
     }
     wait_until(page, lambda: "Whole clip:" in page.locator("#classes-chart").get_attribute("aria-label"))
+    wait_for_text(page, "#classes-summary", "Smoothed over 1 s: ")  # a vote of the frames half a second around
+    label, cursor = (page.locator(f"#classes-chart {one}").bounding_box() for one in (".scale", ".cursor"))
+    assert label["y"] + label["height"] <= cursor["y"] + 1, "the label is above all that is drawn"
 
 
 def test_a_link_restores_the_frame_and_python_makes_its_map(open_page, clip, tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 import {Cancelled, followJob, post} from "./api.js";
 import {at, made, shape} from "./dom.js";
 
-const HEIGHT = 132, TOP = 8, BOTTOM = 22, SIDE = 8; // pixels; SIDE is half the thumb of the scrubber above
+const HEIGHT = 142, TOP = 18, BOTTOM = 22, SIDE = 8; // pixels; SIDE is half the thumb of the scrubber above
 const percent = value => `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`;
 
 export class ClassesOverTime {
@@ -73,7 +73,7 @@ export class ClassesOverTime {
     const parts = segments.map(([start, end, name]) => `${name} from ${start.toFixed(1)} to ${end.toFixed(1)} s`);
     const [rule, name, score] = pooled[0];
     at("classes-summary").textContent = `Whole clip: ${name} ${percent(score)} (${rule}). ` +
-      (parts.length > 6 ? `The predicted class changes ${parts.length - 1} times.` : `Frame by frame: ${parts.join(", ")}.`);
+      (parts.length > 6 ? `The predicted class changes ${parts.length - 1} times.` : `Smoothed over 1 s: ${parts.join(", ")}.`);
     at("classes-chart").ariaLabel = `Probabilities of ${classes.join(", ")} over time. ${at("classes-summary").textContent}`;
     at("classes-legend").replaceChildren(...this.found.rows.map(({name}, row) => {
       const swatch = shape("svg", {viewBox: "0 0 26 10", "aria-hidden": "true"});
@@ -109,7 +109,7 @@ export class ClassesOverTime {
     }
     rows.forEach(({values}, row) => parts.push(shape("polyline", {class: `class-${row}`,
       points: times.map((seconds, i) => `${this.x(seconds).toFixed(1)},${y(values[i]).toFixed(1)}`).join(" ")})));
-    parts.push(shape("text", {x: SIDE + 2, y: y(1) + 12, class: "scale"}, "100 %"), shape("text", {x: SIDE + 2, y: y(0.5) + 12, class: "scale"}, "50 %"));
+    parts.push(shape("text", {x: SIDE, y: TOP - 7, class: "scale"}, "100 %"));
     this.cursor = shape("line", {y1: TOP, y2: HEIGHT - BOTTOM, class: "cursor"});
     chart.replaceChildren(...parts, this.cursor);
     this.setTime(this.seconds);

@@ -72,7 +72,6 @@ class SmallMultiples {
     this.attention = attention;
     const {depth, rows, columns} = attention;
     this.across = Math.max(...attention.heads);
-    this.pointed = null;
     this.cell = {width: columns + 1, height: rows + 1};
     this.canvas.width = this.across * this.cell.width - 1;
     this.canvas.height = depth * this.cell.height - 1;
@@ -89,7 +88,6 @@ class SmallMultiples {
     at("multiples-heads").replaceChildren(...labels(this.across, "head"));
     at("multiples-layers").replaceChildren(...labels(depth, "layer"));
     at("all-heads").hidden = false;
-    this.mark(at("multiples-cursor"), null);
   }
 
   // Draws what each head attends to from a start, or what attends to it.
@@ -116,6 +114,8 @@ class SmallMultiples {
       }
     }));
     this.context.putImageData(this.pixels, 0, 0);
+    const [layer, head] = this.pointed ?? [];
+    this.point(maps[layer]?.[head] ? this.pointed : null);
   }
 
   // The maps with their layers and heads, and what they start from.
@@ -147,7 +147,6 @@ class SmallMultiples {
   }
 
   point(cell) {
-    if (String(cell) === String(this.pointed)) return;
     this.pointed = cell;
     this.mark(at("multiples-cursor"), cell);
     at("multiples-text").textContent = cell ? `layer ${cell[0]}, head ${cell[1]}: ${this.describe(...cell)}` : "";
@@ -248,7 +247,7 @@ class HeadPlots {
         shape("text", {x: left - 6, y: y(value) + 4, "text-anchor": "end"}, String(value)));
     }
     parts.push(shape("line", {x1: left, x2: right, y1: y(uniform), y2: y(uniform), class: "uniform"}),
-      shape("text", {x: right, y: y(uniform) + (key === "entropy" ? 14 : -5), "text-anchor": "end"}, "uniform attention"));
+      shape("text", {x: right, y: bottom + 31, "text-anchor": "end"}, "- - uniform attention"));
     statistics.forEach((_, layer) => {
       if (layer % Math.ceil(depth / 12)) return;
       const label = shape("text", {x: x(layer), y: bottom + 15, "text-anchor": "middle", class: "layer"}, String(layer));
