@@ -3,6 +3,7 @@
 import io
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from vitreous.diagnostics.report.charts import (
 )
 from vitreous.diagnostics.report.page import page_style
 from vitreous.diagnostics.report.svg import round_axis
+from vitreous.diagnostics.report.training_page import run_subtitle
 from vitreous.render.plots.curves import ReferenceBand
 from vitreous.tasks.classification.task import CLASSIFICATION
 
@@ -87,6 +89,12 @@ def test_axes_have_round_numbers_that_lie_on_them():
         assert len({axis.label(tick) for tick in axis.ticks}) == len(axis.ticks)
     assert round_axis([99.0, 100.0], "", (0.0, 100.0)).high == 100
     assert round_axis([100.0], "", (0.0, 100.0)).high == 100 > round_axis([100.0], "", (0.0, 100.0)).low
+
+
+@pytest.mark.parametrize(("epochs", "words"), [(1.0, "1 epoch ·"), (0.5, "0.5 epochs ·"), (2.0, "2 epochs ·")])
+def test_one_epoch_is_no_epochs(epochs, words, tmp_path):
+    run = SimpleNamespace(recipe=tiny_recipe(tmp_path, epochs=epochs))
+    assert words in run_subtitle(run)
 
 
 def test_curves_with_gaps_nothing_and_a_reference():
@@ -178,6 +186,18 @@ def test_the_strip_keeps_its_size_on_a_phone_and_scrolls(wide_page, browser):
         assert strip.locator("img").bounding_box()["width"] > 600 > strip.bounding_box()["width"]
         expect(strip).to_have_attribute("tabindex", "0")
         assert strip.get_attribute("aria-label")
+
+
+def test_what_scrolls_on_a_phone_fades_out_until_its_end(wide_page, browser):
+    with watched_pages(browser, wide_page.resolve().as_uri()) as open_page:
+        page = open_page(width=360)
+        matrix = page.locator(".scroll:has(.matrix)")
+        assert matrix.evaluate("one => one.scrollWidth > one.clientWidth")
+        expect(matrix).to_have_css("mask-image", re.compile("^linear-gradient"))
+        matrix.evaluate("one => { one.scrollLeft = one.scrollWidth; }")
+        expect(matrix).to_have_css("mask-image", "none")
+        page.set_viewport_size({"width": 2560, "height": 1000})
+        expect(matrix).to_have_css("mask-image", "none")  # all of it is seen
 
 
 def test_every_link_and_table_of_the_page_is_reached_by_keyboard(wide_page, browser):

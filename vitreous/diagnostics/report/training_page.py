@@ -80,7 +80,8 @@ def run_title(run: TrainingRun) -> str:
 
 def run_subtitle(run: TrainingRun) -> str:
     recipe = run.recipe
-    return f"{recipe.name}, trained on {recipe.data} · {recipe.epochs:g} epochs · {describe_config(recipe.model)}"
+    epochs = f"{recipe.epochs:g} epoch{'s' * (recipe.epochs != 1)}"
+    return f"{recipe.name}, trained on {recipe.data} · {epochs} · {describe_config(recipe.model)}"
 
 
 def status_notes(run: TrainingRun, log: RunLog) -> tuple[str, ...]:
