@@ -190,6 +190,9 @@ def test_the_curves_are_read_by_keyboard_and_as_a_table(finished, serve_runs, op
     accuracy = page.get_by_role("slider", name="Accuracy in % over the epochs")
     assert f"validation {100 * last['top1']:.1f} %" in accuracy.get_attribute("aria-valuetext")
     expect(page.locator("svg.curve .cursor path")).to_have_count(3)
+    rate = page.locator("figure", has_text="Learning rate").locator(".line")
+    expect(rate).to_have_class("line run2")  # neither the color of training nor of validation, which the legend names
+    expect(page.locator("#curves-legend .run2")).to_have_count(0)
     page.get_by_text("Loss: values as a table").click()
     rows = page.locator("#charts table tr")
     validated = [line for line in lines if line["split"] == "validation"]

@@ -149,7 +149,7 @@ export class GrowingMaps {
     at("step-value").textContent = `${where} · ${this.at + 1} of ${steps.length} kept`;
     at("growing-note").textContent = `${images.length} images of the ${split} split. Left the image, right its map ` +
       `(${WORDS[this.method] ?? this.method}). One color scale holds for all images and steps.`;
-    at("growing-high").textContent = `${uniformly(scales[this.method])}× uniform`;
+    at("growing-high").textContent = `${uniformly(scales[this.method])} × uniform`;
     this.drawMethods(methods);
     kept.values ??= {};
     const all = kept.values[this.method] ??= decodeHalves(bytesOf(kept.maps[this.method])), cells = rows * columns;

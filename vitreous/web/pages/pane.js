@@ -279,7 +279,8 @@ export class Pane {
     const name = target === "predicted class" ? `${prediction.scores[0][0]}, the predicted class` : target;
     const number = score === null ? "" : isText(this.view.target) ? ` (cosine similarity ${score.toFixed(3)})` : isDifference ? ` (logits differ by ${score.toFixed(2)})` : ` (${(100 * score).toFixed(1)} %)`;
     this.setCaption(caption, target ? `for ${name}${number}${scale_kind === "signed" ? ", orange for it, blue against it" : ""}`
-      : other ? "The components are those of both images together." : "");
+      : other ? "The components are those of both images together."
+      : /norms/.test(caption) ? "Length of a patch's token: 0 is the median, 1 twice that." : "");
   }
 
   setCaption(caption, reading) {

@@ -3,7 +3,7 @@ import {TURNS, at, made} from "./dom.js";
 import {whenReleased} from "./presses.js";
 import {IN_BROWSER, isText, tokenName} from "./view.js";
 
-export const percent = fraction => fraction >= 0.995 || fraction < 0.001 ? `${(100 * fraction).toFixed(1)} %` : `${(100 * fraction).toPrecision(fraction < 0.1 ? 2 : 3).replace(/\.0$/, "")} %`;
+export const percent = fraction => `${(100 * fraction).toFixed(1)} %`;
 
 export function addPrediction(explorer) {
   explorer.on("view", () => whenReleased(at("bars"), () => explorer.observed && showPrediction(explorer)));

@@ -155,7 +155,7 @@ export class Stage {
   }
 
   drawLegend([low, high], palette, signed, isUniform) {
-    const text = value => isUniform ? `${uniformly(value)}×` : Number(value.toPrecision(2)).toString();
+    const text = value => isUniform ? `${uniformly(value)} ×` : Number(value.toPrecision(2)).toString();
     this.legend = {low: text(low), high: text(high) + (isUniform ? " uniform" : ""), palette, signed};
     this.find("legend-low").textContent = this.legend.low;
     this.find("legend-high").textContent = this.legend.high;

@@ -90,7 +90,7 @@ class TrainingPage {
       const [training, validation] = [false, true].map(isValidation =>
         pointsOf(metrics, column, isValidation).map(([epoch, value]) => [epoch, unit * value]));
       const isRate = name === "learning_rate";
-      lines.push({name: isRate ? description.name : `${prefix}training`, style: isRate ? style : this.trainingStyle(i),
+      lines.push({name: isRate ? description.name : `${prefix}training`, style: isRate ? several ? style : "run2" : this.trainingStyle(i),
         points: isRate ? training : runningMedian(training), drawn: isRate ? fewer(training) : runningMedian(training), isMain: false, end});
       lines.push({name: `${prefix}validation`, style, points: validation, drawn: fewer(validation), isMain: true, end});
       if (metric && description.reference) bands.push(bandOf(description.reference, unit));
