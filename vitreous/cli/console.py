@@ -12,6 +12,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from vitreous.callbacks import Callback, format_clock
 from vitreous.callbacks import Progress as TaskProgress
 
+MIN_TABLE_WIDTH = 110
+"""Columns of a table where there is no terminal."""
 QUIET_SECONDS = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 

@@ -5,11 +5,8 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from vitreous.cli.console import print_line, progress
+from vitreous.cli.console import MIN_TABLE_WIDTH, print_line, progress
 from vitreous.cli.flags import DeviceName, Flag, JsonFlag
-
-MIN_TABLE_WIDTH = 110
-"""Columns of the table where there is no terminal."""
 
 if TYPE_CHECKING:
     from vitreous.workflows.models import ModelSize

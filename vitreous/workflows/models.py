@@ -1,32 +1,16 @@
 """List the model sizes: their parameters, their cost, and their speed on this machine."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
 
 from vitreous.callbacks import Callback, Progress
 from vitreous.model.config import SIZES, ViTConfig, unknown_size
 from vitreous.model.flops import count_macs, count_parameters
-from vitreous.model.vit import ViT
-from vitreous.runtime import OwnGenerator, autocast, choose_precision, describe_device, select_device
+from vitreous.model.speed import Speed, measure_speed
+from vitreous.runtime import choose_precision, select_device
 
-MEASURED_SECONDS, MIN_PASSES = 0.4, 3
-BATCH_GMACS, MAX_BATCH = 10.0, 128
-"""A batch costs about so many GMACs, and holds at most so many images."""
 MEASURED_GMACS = 5.0
 """Sizes that cost more per image are measured only by name, because they need much time and memory."""
-
-
-@dataclass(frozen=True)
-class Speed:
-    """The inference speed of a model on this machine."""
-
-    images_per_second: float
-    batch: int
-    precision: str
-    device: str
 
 
 @dataclass(frozen=True)
@@ -77,30 +61,3 @@ def model_sizes(
         listed.append(ModelSize(name, config, count_parameters(config), macs, speed))
         callback.on_progress(Progress(done + 1, len(names or SIZES), name))
     return listed
-
-
-@torch.no_grad()
-def measure_speed(config: ViTConfig, device: torch.device, precision: str) -> Speed:
-    """Measure a randomly initialized model: the median over passes of about half a second, at least three."""
-    batch = max(1, min(MAX_BATCH, round(BATCH_GMACS * 1e9 / count_macs(config))))
-    with OwnGenerator(torch.Generator().manual_seed(0)):
-        model = ViT(config).to(device).eval()
-        images = torch.randn(batch, config.in_chans, *config.image_size).to(device)
-    with autocast(device, precision):
-        model(images)
-        seconds = list(_time_passes(lambda: model(images), device))
-    median = sorted(seconds)[len(seconds) // 2]
-    return Speed(batch / median, batch, precision, describe_device(device))
-
-
-def _time_passes(run: Callable[[], object], device: torch.device) -> Iterator[float]:
-    """Yield the seconds of each pass until enough were measured."""
-    total, count = 0.0, 0
-    while total < MEASURED_SECONDS or count < MIN_PASSES:
-        started = time.perf_counter()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds = time.perf_counter() - started
-        total, count = total + seconds, count + 1
-        yield seconds
