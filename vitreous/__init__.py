@@ -16,6 +16,7 @@ Explanations: `explain`, `explain_before_after`, `explain_video`, `explain_video
 `attention_weights`, `observe`, `methods`; interventions: `mask_patches`, `ablate_heads`. Training: `train`, `recipes`,
 `inspect_data`. Measurement: `evaluate`, `compare`, `report`, `faithfulness`, `localization`, `doctor`,
 `measure_corruptions`, `measure_shifts`. Frozen features: `embed`, `probe`, `similar`.
+Before work on many images: `plan`.
 
 The names are imported when they are first used, so that `import vitreous` takes no time.
 """
@@ -122,6 +123,8 @@ if TYPE_CHECKING:
     from vitreous.workflows.evaluate import evaluate
     from vitreous.workflows.explain import explain
     from vitreous.workflows.patches import patches
+    from vitreous.workflows.planning.estimate import PlanFigure, PlanInput
+    from vitreous.workflows.planning.plan import Plan, plan
     from vitreous.workflows.train import train
     from vitreous.workflows.train_result import TrainResult
 
@@ -200,6 +203,9 @@ __all__ = [
     "OptimizerSettings",
     "OutputOptions",
     "PixelRegion",
+    "Plan",
+    "PlanFigure",
+    "PlanInput",
     "Point",
     "PredictedClassTarget",
     "Prediction",
@@ -271,6 +277,7 @@ __all__ = [
     "named_config",
     "observe",
     "patches",
+    "plan",
     "probe",
     "recipes",
     "report",
@@ -365,6 +372,8 @@ _NAMES = {
     "workflows.evaluate": "evaluate",
     "workflows.explain": "explain",
     "workflows.patches": "patches",
+    "workflows.planning.estimate": "PlanFigure PlanInput",
+    "workflows.planning.plan": "Plan plan",
     "workflows.train": "train",
     "workflows.train_result": "TrainResult",
 }
