@@ -48,6 +48,7 @@ VERB_GROUPS = {
     },
     "Models": {
         "models": "List the model sizes and their cost.",
+        "plan": "Estimate time, memory, storage and cost of work on many images.",
         "convert": "Convert a model to the format of another library.",
     },
 }
@@ -69,6 +70,7 @@ USAGE = {
     "report": "[OPTIONS] MODEL [OTHER]",
     "serve": "[OPTIONS] MODEL [MODELS...]",
     "models": "[OPTIONS] [SIZES...]",
+    "plan": "[OPTIONS] MODEL --images COUNT",
     "methods": "[METHOD]",
     "convert": "MODEL --to LIBRARY --output FOLDER",
 }
