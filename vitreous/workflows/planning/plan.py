@@ -21,7 +21,7 @@ from vitreous.workflows.planning.method_passes import PIXEL_METHODS, Passes, Wor
 from vitreous.workflows.planning.planned_model import PlannedModel, inspect_cost
 
 UTILIZATION = 0.35
-"""Part of a published peak that is assumed: training runs report 0.3 to 0.55 (Chowdhery et al. 2022, table 3)."""
+"""Part of a published peak that is assumed: large runs report 0.21 to 0.46 (Chowdhery et al. 2022, table 3)."""
 BYTES_PER_IMAGE = 110_000
 """ImageNet's training images take 138 GB for 1.28 million (ILSVRC 2012)."""
 BATCH_SIZE = 32
