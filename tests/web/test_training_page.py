@@ -6,8 +6,8 @@ from contextlib import ExitStack
 from functools import partial
 
 import pytest
-from explorer_page import drop
-from page_driver import drop_file, expect, starting, wait_for_text, wait_until, watched_pages
+from explorer_page import drop, middle_of_patch
+from page_driver import drop_file, ending, expect, starting, wait_for_text, wait_until, watched_pages
 from page_look import look_problems, tab_stops
 from running import paused_training
 
@@ -174,6 +174,40 @@ def test_what_old_weights_gave_is_dimmed_when_newer_ones_are_loaded(seen_by, fin
     page.wait_for_selector("#prediction[aria-busy=false]")
     page.wait_for_selector("#frame[aria-busy=false]")
     assert "dimmed" not in page.inner_text("#model-step")
+
+
+def test_the_head_of_the_page_stays_as_it_is_when_the_other_pane_becomes_active(finished, png, serve_runs, open_runs):
+    server = serve_runs(finished)
+    server.explorer.models.add("other", load(finished))
+    page = open_runs(server, part="")
+    drop(page, png, name="a photo with a long name.png")
+    page.click("#compare")
+    wait_for_text(page, "#b-pane-title", "other")
+    wait_for_text(page, "#b-caption", "·")
+    for width in (1280, 1024, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        heights = set()
+        for pane, reload in (("", "visible"), ("b-", "hidden")):
+            page.click(f"#{pane}pane-choose")
+            expect(page.locator("#reload")).to_be_visible(visible=reload == "visible")
+            heights.add(page.locator("header").bounding_box()["height"])
+            assert page.locator("#image-name").bounding_box()["width"] >= 120
+        assert len(heights) == 1, (width, heights)
+
+
+def test_the_patch_under_the_pointer_when_it_is_pressed_is_pinned(finished, png, serve_runs, open_runs):
+    page = open_runs(serve_runs(finished), part="")
+    drop(page, png)
+    # The page changes under the pointer.
+    page.evaluate("""document.getElementById("pane").addEventListener("pointerdown",
+        () => { document.querySelector("header").style.paddingBottom = "200px"; })""")
+    page.mouse.move(*middle_of_patch(page, 2, 1, grid=3))
+    wait_for_text(page, "#caption", "from the patch in row 2, column 2")
+    page.mouse.down()
+    page.mouse.up()
+    page.wait_for_selector("#pin:not([hidden])")
+    page.mouse.move(1, 1)
+    expect(page.locator("#caption")).to_have_text(ending("from the patch in row 2, column 2"))
 
 
 def test_the_curves_are_read_by_keyboard_and_as_a_table(finished, serve_runs, open_runs):

@@ -6,12 +6,12 @@ import {toast, withBusy} from "./notices.js";
 export function addRuns(explorer) {
   const {runs, models} = explorer.start, known = new Set(models.map(({weights}) => weights)), button = at("reload-model");
   if (!runs.length) return;
-  at("pages").hidden = false;
+  at("pages").hidden = at("reload").hidden = false;
   const runOf = () => runs.findIndex(({model}) => model === explorer.view.model);
   const show = () => {
     const run = runs[runOf()];
-    at("reload").hidden = !run;
-    at("model-step").textContent = !run ? "" : [run.loaded_step !== null && `weights of step ${run.loaded_step.toLocaleString("en")}`,
+    at("reload").classList.toggle("waiting", !run);
+    if (run) at("model-step").textContent = at("model-step").title = [run.loaded_step !== null && `weights of step ${run.loaded_step.toLocaleString("en")}`,
       explorer.pane.isOld && "what is dimmed is of older ones"].filter(Boolean).join("; ");
   };
   for (const event of ["model", "pane", "view", "weights"]) explorer.on(event, show);

@@ -20,8 +20,9 @@ export class Stage {
     this.frame.addEventListener("pointermove", event => this.hover(this.patchAt(event)));
     this.frame.addEventListener("pointerleave", event => event.pointerType === "mouse" && this.hover(null));
     this.frame.addEventListener("pointercancel", () => this.hover(null));
+    this.frame.addEventListener("pointerdown", event => { this.pressed = this.patchAt(event); }); // before the page changes
     this.frame.addEventListener("click", event => {
-      onPin(this.patchAt(event));
+      onPin(this.pressed);
       if (event.pointerType === "touch") this.hover(null); // a finger that is lifted points at nothing
     });
   }
