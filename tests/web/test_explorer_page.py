@@ -255,3 +255,26 @@ def test_of_two_files_the_last_one_is_shown(open_page, png):
     drop(page, png, name="newest.png")
     page.wait_for_timeout(1200)
     expect(page.locator("#image-name")).to_contain_text("newest.png")
+
+
+def test_keys_bring_opacity_back_and_leave_heads_that_a_method_lacks(open_page, png):
+    page = open_page(fragment="#opacity=60")
+    drop(page, png)
+    page.focus("#stage")
+    for value in ("0 %", "60 %"):
+        page.keyboard.press("o")
+        expect(page.locator("#opacity-value")).to_have_text(value)
+    page.select_option("#method", "gradient-rollout")
+    page.wait_for_selector("#legend:not([hidden])")
+    page.focus("#stage")
+    for key in ("h", "o"):
+        page.keyboard.press(key)
+    expect(page.locator("#opacity-value")).to_have_text("0 %")
+    assert "heads" not in page.url
+
+
+def test_beside_one_head_the_rollout_is_that_of_all(open_page, png):
+    page = open_page(fragment="#method=attention&layer=0&heads=1")
+    drop(page, png)
+    page.click("#compare")
+    expect(page.locator("#b-caption")).to_have_text("rollout · all layers · mean over heads")

@@ -311,3 +311,13 @@ def test_two_panes_look_right(open_page, png):
             first, second = (page.locator(one).bounding_box() for one in ("#pane", "#b-pane"))
             assert (second["y"] > first["y"]) == (width < 1000) and (second["x"] > first["x"]) == (width >= 1000)
     assert not found, "\n".join(found)
+
+
+def test_the_key_goes_on_working_in_the_pane_that_it_opened(open_page, png):
+    page = open_page()
+    drop(page, png)
+    page.focus("#stage")
+    for closed in (False, True, False):
+        page.keyboard.press("c")
+        expect(page.locator("#b-stage")).to_have_count(0 if closed else 1)
+    expect(page.locator("#b-stage")).to_be_focused()

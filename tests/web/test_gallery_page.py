@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from page_driver import expect, wait_for_text, watched_pages
+from page_driver import drop_file, expect, wait_for_text, watched_pages
 
 from vitreous.pretrained.load import load
 from vitreous.web.explorer.explorer import Explorer
@@ -97,3 +97,37 @@ def test_an_image_whose_true_class_the_model_lacks_is_no_mistake(colored_folder,
         page.select_option("#gallery-order", "misclassified")
         wrong = [i for i in range(12) if scored[i].is_correct is False]
         assert sorted(shown(page, len(wrong))) == sorted(f"data-{i}" for i in wrong) and len(wrong) < 12
+
+
+def test_an_image_of_the_data_set_is_called_what_it_is(open_page, explorer):
+    page, name = open_page(fragment="#i=data-2&n=daisy%2FOLD.jpg"), explorer.gallery.name(2)
+    wait_for_text(page, "#image-name", name)
+    wait_for_text(page, "#toast", f"daisy/OLD.jpg is no longer data-2: that is {name}")
+
+
+def test_an_image_that_is_chosen_ends_an_upload(open_page, explorer, png):
+    page = open_page()
+    shown(page, 30)
+    page.route("**/api/images", lambda route: None)  # the upload doesn't end by itself
+    drop_file(page, png)
+    wait_for_text(page, "#busy-text", "reading the image")
+    page.click("#strip [data-image=data-1]")
+    wait_for_text(page, "#image-name", explorer.gallery.name(1))
+    expect(page.locator("#busy")).to_be_hidden()
+
+
+def test_the_last_image_of_the_strip_is_a_key_away(open_page, explorer):
+    page = open_page()
+    shown(page, 30)
+    page.focus("#strip")
+    page.keyboard.press("End")
+    wait_for_text(page, "#image-name", explorer.gallery.name(29))
+
+
+def test_without_an_image_no_view_is_controlled(open_page):
+    page = open_page(fragment="#i=upload-0123456789abcdef0123")
+    wait_for_text(page, "#toast", "there is no such image")
+    expect(page.locator("#empty")).to_be_visible()
+    expect(page.locator("#method")).to_be_hidden()
+    page.click("#strip [data-image=data-1]")
+    expect(page.locator("#method")).to_be_visible()

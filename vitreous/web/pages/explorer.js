@@ -13,7 +13,7 @@ import {addIntervening} from "./intervene.js";
 import {Jobs} from "./jobs.js";
 import {addKeys} from "./keys.js";
 import {keepLink} from "./link.js";
-import {cancelBusy, showError, withBusy} from "./notices.js";
+import {cancelBusy, showError, toast, withBusy} from "./notices.js";
 import {Pane} from "./pane.js";
 import {addPanes, restorePanes} from "./panes.js";
 import {addControls, addPrediction} from "./panel.js";
@@ -122,10 +122,20 @@ export class Explorer {
 
   changeModel(index) { return this.pane.changeModel(index); }
 
-  // Something is about to be opened: returns a function that says whether nothing else has been chosen since.
+  // Something is about to be opened: an upload before it is given up. Returns a function that says whether nothing else has
+  // been chosen since.
   beginOpening() {
     const own = this.opening = Symbol("opening");
+    cancelBusy("reading");
     return () => this.opening === own;
+  }
+
+  // What the server says of an image, with the name in a link; those of the data set have their own.
+  async describe(image, name, signal) {
+    const found = await describeImage(image, signal), isOther = name && name !== found.name;
+    if (isOther && image.startsWith("data-")) toast(`${name} is no longer ${image}: that is ${found.name}`, true);
+    else if (isOther) found.name = name;
+    return found;
   }
 
   async openFile(file) {
@@ -144,9 +154,8 @@ export class Explorer {
     if (isFrame(image)) return this.clip.openFrame(image, name);
     const isNewest = this.beginOpening();
     await withBusy("opening the image", async signal => {
-      const found = await describeImage(image, signal);
-      if (!isNewest()) return;
-      await this.openImage({...found, name: name || found.name});
+      const found = await this.describe(image, name, signal);
+      if (isNewest()) await this.openImage(found);
     });
   }
 

@@ -134,7 +134,7 @@ class Gallery {
   }
 
   onKey(event) {
-    const step = {ArrowLeft: -1, ArrowRight: 1}[event.key];
+    const step = {ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity}[event.key];
     if (!step || !this.items.length) return;
     event.preventDefault();
     const now = this.items.findIndex(item => item.image === this.chosen);

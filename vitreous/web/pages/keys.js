@@ -9,8 +9,8 @@ const ACTIONS = { // each gets the explorer and returns the fields that change
   m: ({view, start}) => ({method: next(Object.keys(start.methods), view.method)}),
   "[": ({view}) => ({layer: Math.max(0, view.layer - 1)}),
   "]": ({view, attention}) => ({layer: Math.min(attention.depth - 1, view.layer + 1)}),
-  h: ({view, attention}) => ({heads: next([null, ...Array.from({length: attention.heads[view.layer]}, (_, head) => [head])], view.heads)}),
-  o: ({view}) => ({opacity: view.opacity ? 0 : 100}),
+  h: ({view, attention, pane: {source, method: {options}}}) => (source === "attention" || options.includes("head")) && ({heads: next([null, ...Array.from({length: attention.heads[view.layer]}, (_, head) => [head])], view.heads)}),
+  o: ({view, pane}) => ({opacity: view.opacity ? (pane.opacity = view.opacity, 0) : pane.opacity ?? 100}),
 };
 
 export function addKeys(explorer) {

@@ -37,8 +37,8 @@ function draw() {
   else at("busy-bar").removeAttribute("value");
 }
 
-// Cancels what `withBusy` does.
-export function cancelBusy() { for (const {controller} of running) controller?.abort(); }
+// Cancels what `withBusy` does, or that part of it whose text begins so.
+export function cancelBusy(start = "") { for (const {controller, text} of running) if (text.startsWith(start)) controller?.abort(); }
 
 // Does `work` and says so; an error is shown, unless a person has cancelled. `work` gets the signal that says so.
 export async function withBusy(text, work) {

@@ -207,6 +207,7 @@ export class Pane {
     if (!this.attention) return;
     const {patch} = this.partner.view;
     this.view.patch = patch && !this.comparesImages ? samePlace(patch, this.partner.stage, this.stage) : null;
+    clampView(this.view, this.attention);
     this.show();
   }
 

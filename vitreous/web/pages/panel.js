@@ -1,7 +1,7 @@
 // Prediction and controls: they show a view, and report what a person changes in it.
 import {TURNS, at, made} from "./dom.js";
 import {whenReleased} from "./presses.js";
-import {IN_BROWSER, isText, tokenName} from "./view.js";
+import {IN_BROWSER, hasTarget, isText, tokenName} from "./view.js";
 
 export const percent = fraction => `${(100 * fraction).toFixed(1)} %`;
 
@@ -38,14 +38,14 @@ function showPrediction(explorer) {
   if (document.activeElement !== at("text-target")) at("text-target").value = isText(view.target) ? view.target.slice(5) : "";
   at("target-note").textContent = model.takes_text ? "This model compares images with texts: say what to look for." : !scores.length ? "This model has no classes, only features."
     : method.is_class_specific ? "" : `${view.method} is the same for every class; choosing one changes to gradient-rollout.`;
-  fillOptions(at("target-class"), [["", `${scores[0]?.[0] ?? ""} (predicted)`], ...model.class_names.map(name => [name, name])], view.target);
-  fillOptions(at("target-contrast"), [["", "anything else"], ...model.class_names.map(name => [name, name])], view.contrast);
+  fillOptions(at("target-class"), `${scores[0]?.[0] ?? ""} (predicted)`, model.class_names, view.target);
+  fillOptions(at("target-contrast"), "anything else", model.class_names, view.contrast);
 }
 
-function fillOptions(select, options, chosen) {
-  const key = JSON.stringify(options);
+function fillOptions(select, none, names, chosen) {
+  const key = JSON.stringify([none, names]);
   if (select.dataset.key !== key) {
-    select.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
+    select.replaceChildren(new Option(none, ""), ...names.map(name => new Option(name, name)));
     select.dataset.key = key;
   }
   select.value = chosen;
@@ -93,6 +93,7 @@ class Controls {
       const isChosen = (button.dataset.value === "to") === view.toward;
       button.ariaChecked = isChosen;
       button.tabIndex = isChosen ? 0 : -1;
+      button.disabled = !isChosen && !hasTarget(view, attention);
     }
     at("first-row").hidden = !isRollout;
     at("layer-row").hidden = !isRollout && !has("layer");

@@ -1,5 +1,4 @@
 // Side by side: a second pane with a model, a method and an image of its own, and which of the two is active.
-import {describeImage} from "./api.js";
 import {at, isPlain} from "./dom.js";
 import {toast, withBusy} from "./notices.js";
 import {fromFragment, isFrame, isText} from "./view.js";
@@ -13,6 +12,7 @@ export function addPanes(explorer) {
     if (event.key.toLowerCase() !== "c" || !isPlain(event) || event.target !== explorer.stage.stage) return;
     event.preventDefault();
     toggle();
+    explorer.stage.stage.focus({preventScroll: true});
   });
   at("same-image").onchange = () => {
     explorer.opensInBoth = at("same-image").checked;
@@ -50,10 +50,10 @@ function showHeads(explorer) {
 
 // Opens the second pane with what is most likely to be compared: the next model, or another method.
 function compare(explorer) {
-  const {pane, start} = explorer, view = {...pane.view};
-  if (start.models.length > 1) Object.assign(view, {model: (view.model + 1) % start.models.length, layer: -1, first: 0, heads: null,
-    masked: "", ablated: ""});
-  else view.method = view.method === "rollout" ? "attention" : "rollout";
+  const {pane, start} = explorer, view = {...pane.view}, all = {layer: -1, first: 0, heads: null};
+  if (start.models.length > 1) Object.assign(view, all, {model: (view.model + 1) % start.models.length, masked: "", ablated: ""});
+  else if (view.method === "rollout") view.method = "attention";
+  else Object.assign(view, all, {method: "rollout"});
   const {class_names, takes_text} = start.models[view.model], has = name => isText(name) ? takes_text : class_names.includes(name);
   for (const field of ["target", "contrast"]) if (!has(view[field])) view[field] = "";
   explorer.opensInBoth = true;
@@ -118,7 +118,6 @@ export async function restorePanes(explorer, link) {
   if (isSame && !image) return; // the camera's first one comes
   if (!isSame && isFrame(key) && !clip.has(key)) return clip.openFrame(key, name, second);
   await withBusy("opening the image", async signal => {
-    const found = isSame ? image : await describeImage(key, signal);
-    await second.openImage({...found, name: name || found.name});
+    await second.openImage(isSame ? image : await explorer.describe(key, name, signal));
   });
 }

@@ -61,6 +61,7 @@ export function clampView(view, attention) {
   if (!(view.token >= 0 && view.token < attention.prefix)) view.token = -1;
   const [row, column] = view.patch ?? [];
   if (view.patch && !(row >= 0 && row < attention.rows && column >= 0 && column < attention.columns)) view.patch = null;
+  view.toward &&= hasTarget(view, attention);
 }
 
 // The token that a map starts from: that of the patch, or the chosen one; -1 is the readout. Of what looks at the readout only
@@ -69,6 +70,9 @@ export function startToken({patch, token, toward}, attention) {
   if (patch) return attention.tokenOf(...patch);
   return token < 0 && toward ? attention.readToken : token;
 }
+
+// Whether something can look at what a map starts from: the output of a model without a class token is no token.
+export const hasTarget = (view, attention) => startToken({...view, toward: true}, attention) >= 0;
 
 export function tokenName(token, {readToken, hasClassToken}) {
   if (token < 0 && readToken !== 0) return "model's output";
