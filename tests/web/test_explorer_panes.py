@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from explorer_page import drop, middle_of_patch, pixels, python_lines
-from page_driver import ending, expect, starting, wait_for_text, wait_until
+from page_driver import ending, expect, starting, wait_for_text, wait_until, watched_pages
 from page_look import look_problems
 from PIL import Image
 
@@ -321,3 +321,21 @@ def test_the_key_goes_on_working_in_the_pane_that_it_opened(open_page, png):
         page.keyboard.press("c")
         expect(page.locator("#b-stage")).to_have_count(0 if closed else 1)
     expect(page.locator("#b-stage")).to_be_focused()
+
+
+def test_nothing_looks_at_an_output_that_is_no_token(browser, png):
+    torch.manual_seed(1)
+    vit = ViT(ViTConfig((16, 16), 4, num_classes=3, embed_dim=16, depth=2, num_heads=2, global_pool="avg"))
+    classifier = ImageClassifier(vit, Preprocessing((16, 16), "squash", (0.5,) * 3, (0.5,) * 3, 4), ("a", "b", "c"))
+    with (
+        ExplorerServer(Explorer({"average": classifier}), AppServer(port=0)) as server,
+        watched_pages(browser, server.url) as open_it,
+    ):
+        page = open_it(fragment="#toward=1")
+        page.wait_for_selector("body[data-ready]")
+        drop(page, png)
+        expect(page.locator("#direction [data-value=to]")).to_be_disabled()
+        expect(page.locator("#direction [data-value=from]")).to_have_attribute("aria-checked", "true")
+        page.mouse.click(*middle_of_patch(page, 1, 1))
+        page.click("#direction [data-value=to]")
+        wait_for_text(page, "#caption", "toward the patch in row 1, column 1")
