@@ -138,8 +138,8 @@ def test_numpy_sizes_layers_and_counts_are_taken():
 @pytest.mark.parametrize("name", WITH_CALLBACK)
 def test_a_function_as_callback_is_refused_alike_everywhere(name):
     value = getattr(vitreous, name)
-    required = [one.name for one in inspect.signature(value).parameters.values() if one.default is one.empty]
-    given = {one: "nothing" for one in required if one != "keywords"}
+    required = [one for one in inspect.signature(value).parameters.values() if one.default is one.empty]
+    given = {one.name: 1 if one.annotation is float else "nothing" for one in required if one.name != "keywords"}
     with pytest.raises(InputError) as caught:
         value(**given, callback=print)
     expected = f"callback={print!r} has the wrong type: {name} takes a vitreous.Callback or None"

@@ -103,6 +103,19 @@ def wait_until(page, question: Callable[[], object]) -> None:
         page.wait_for_timeout(20)
 
 
+def settled(page, read: Callable[[], object], quiet_ms: int = 200) -> object:
+    """Read something of the page again until it stays the same; return it."""
+    values = [read()]
+
+    def stays():
+        page.wait_for_timeout(quiet_ms)
+        values.append(read())
+        return values[-1] == values[-2]
+
+    wait_until(page, stays)
+    return values[-1]
+
+
 def starting(text: str) -> re.Pattern[str]:
     """Return the pattern of texts that start so."""
     return re.compile("^" + re.escape(text))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from explorer_page import drop, middle_of_patch, pixels, python_lines
-from page_driver import ending, expect, starting, wait_for_text, wait_until, watched_pages
+from page_driver import containing, ending, expect, settled, starting, wait_for_text, wait_until, watched_pages
 from page_look import look_problems
 from PIL import Image
 
@@ -249,7 +249,8 @@ def test_panes_work_by_keyboard(open_page, png):
     expect(page.locator("#b-caption")).not_to_contain_text("patch")
     page.keyboard.press("c")
     page.wait_for_selector("#b-pane", state="detached")
-    wait_until(page, lambda: "b=1" not in page.url and page.evaluate("document.activeElement.id") == "compare")
+    expect(page.locator("#stage")).to_be_focused()
+    expect(page).not_to_have_url(containing("b=1"))
 
 
 def test_a_new_image_opens_in_both_panes(open_page, png, other_png):
@@ -273,7 +274,8 @@ def test_the_first_pane_closes_itself_and_what_the_second_shows_stays(open_page,
     open_other_image(page, other_png)
     page.mouse.click(*middle(page, 1, 2))
     page.mouse.move(5, 5)
-    names, drawn = [page.inner_text(one) for one in ("#b-caption", "#b-reading")], pixels(page, "b-added")
+    shown = ("#b-caption", "#b-reading")
+    names, drawn = settled(page, lambda: ([page.inner_text(one) for one in shown], pixels(page, "b-added")))
     page.click("#pane-close")
     page.wait_for_selector("#b-pane", state="detached")
     wait_until(
