@@ -240,7 +240,7 @@ def test_fewer_images_than_classes_are_refused(base, colored_folder, tmp_path):
     shutil.copytree(colored_folder / "test", folder / "test")
     with pytest.raises(
         InputError,
-        match=r"few' has 2 images to train on for 3 classes, without the 1 to validate on: .*, or set validation",
+        match=r"few' has 2 training images for 3 classes, without those that are held out .*, or lower validation_frac",
     ):
         train(finetune_recipe(folder, validation_by_class=False), tmp_path / "run", init=str(base))
     assert train(finetune_recipe(folder), tmp_path / "run", init=str(base)).finished  # none is held out

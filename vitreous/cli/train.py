@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -13,9 +14,6 @@ from vitreous.cli import EXIT_INTERRUPTED
 from vitreous.cli.console import ConsoleCallback, Update, print_line, progress_on, stop_on_interrupt
 from vitreous.cli.flags import DeviceName, Flag, OutputFile
 from vitreous.errors import InputError
-
-RESULTS = ("model.safetensors", "lora.safetensors", "metrics.jsonl", "figures/curves.png", "report.html")
-"""What the summary of a run lists, as far as it is there."""
 
 
 def train(
@@ -84,10 +82,20 @@ def train(
         return EXIT_INTERRUPTED
     if result.validation_score is not None:
         print_line(f"validation {result.metric.label} {result.metric.format(result.validation_score, 2)}")
-    print_line(f"{result.path}: {', '.join(name for name in RESULTS if (result.path / name).is_file())}")
+    print_line(f"{result.path}: {', '.join(present_files(result.path))}")
     folder = shlex.quote(str(result.path))
     print_line(f"next: vitreous evaluate {folder}, vitreous report {folder}")
     return 0
+
+
+def present_files(path: Path) -> list[str]:
+    """Return the names of the files of a run that a person would open, as far as they are there."""
+    from vitreous.model.serialization import WEIGHTS
+    from vitreous.runs.run_folder import RunFolder
+
+    folder = RunFolder(path)
+    files = (folder.path / WEIGHTS, folder.lora, folder.metrics, folder.curves, folder.report)
+    return [str(file.relative_to(folder.path)) for file in files if file.is_file()]
 
 
 def print_settings(recipe: str | None, changes: dict[str, str]) -> int:

@@ -17,10 +17,8 @@ from vitreous.model.vit import ViT
 from vitreous.pretrained.fingerprint import parameters_fingerprint
 from vitreous.pretrained.load import load
 from vitreous.pretrained.resolve import FACTORY
+from vitreous.runs.run_folder import RunFolder
 from vitreous.tasks.registry import find_task
-
-LORA = "lora.safetensors"
-"""The name of the LoRA file in a run folder."""
 
 
 @check_arguments
@@ -45,7 +43,7 @@ def apply_lora(
     Raises:
         InputError: the file is damaged or no LoRA file, or it was trained on another model.
     """
-    file = Path(path) / LORA if Path(path).is_dir() else Path(path)
+    file = RunFolder(Path(path)).lora if Path(path).is_dir() else Path(path)
     tensors, description = read_lora(file)
     task = find_task(description.task)
     base = load(model, device, callback=callback)

@@ -74,16 +74,7 @@ def check_training_images(data: TrainingData, recipe: Recipe, context: TrainCont
     for name in task.truth:
         if getattr(training, name) is None:
             raise InputError(f"'{recipe.data}' has no {name}, from which {task.name} learns: choose other data")
-    classes, held = len(training.class_names), len(data.validation)
-    try:
-        task.check_training(training, recipe.data)
-    except InputError:
-        if len(training) < classes <= len(training) + held:
-            raise InputError(
-                f"'{recipe.data}' has {len(training)} images to train on for {classes} classes, without the {held} to "
-                "validate on: add some, or set validation_fraction=0"
-            ) from None
-        raise
+    task.check_training(training, recipe.data)
     if recipe.early_stopping_epochs and len(data.validation) == 0:
         raise InputError("early_stopping_epochs needs validation images: raise validation_fraction, or leave it out")
     for images, purpose in ((training, "train on"), (data.validation, "validate on")):

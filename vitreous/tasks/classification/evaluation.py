@@ -106,7 +106,10 @@ def check_several_classes(images: ImageSet, source: str) -> None:
     if classes < 2:
         raise InputError(f"'{source}' has {classes} class(es): classification needs two or more")
     if len(images) < classes:
-        raise InputError(f"'{source}' has {len(images)} training images for {classes} classes: add some")
+        raise InputError(
+            f"'{source}' has {len(images)} training images for {classes} classes, without those that are held out to "
+            "validate on: add some, or lower validation_fraction"
+        )
 
 
 def class_difference(first: tuple[str, ...], second: tuple[str, ...], owners: tuple[str, str]) -> str:
